@@ -1,0 +1,18 @@
+//! The type strings of the frames, each in one place (S002-09), and the header that the hot path looks for.
+
+/// The key that holds the type.
+pub(super) const TYPE: &str = "t";
+
+pub(super) const HELLO: &str = "hello";
+pub(super) const CHALLENGE: &str = "challenge";
+pub(super) const WELCOME: &str = "welcome";
+pub(super) const MESSAGE: &str = "msg";
+pub(super) const ACK: &str = "ack";
+pub(super) const PING: &str = "ping";
+pub(super) const PONG: &str = "pong";
+pub(super) const BYE: &str = "bye";
+
+/// How a reliable message starts when written by this crate.
+pub(super) const MESSAGE_HEADER: &str = concat!("{\"t\":\"", "msg", "\",\"seq\":");
+/// What stands between the envelope and the payload.
+pub(super) const PAYLOAD_HEADER: &str = ",\"d\":";
