@@ -1,0 +1,435 @@
+//! One connection as one side sees it: the link, the epoch that its numbers belong to, and the transport that carries it at
+//! the moment, with its heartbeat and its flow.
+//!
+//! Client and server both build on this. It reads and writes the frames of the link (`msg`, `ack`, `ping`, `pong`) and hands
+//! every other frame to its parent.
+
+use alloc::string::String;
+
+use core::time::Duration;
+
+use crate::deadline::soonest;
+use crate::error::ApiMisuse;
+use crate::error::DecodeError;
+use crate::error::ProtocolError;
+use crate::flow;
+use crate::flow::Flow;
+use crate::heartbeat;
+use crate::heartbeat::Action;
+use crate::heartbeat::Heartbeat;
+use crate::heartbeat::Rtt;
+use crate::id::Epoch;
+use crate::id::MessageId;
+use crate::id::MessageIds;
+use crate::id::Name;
+use crate::id::PingNo;
+use crate::id::TransportId;
+use crate::link;
+use crate::link::Delivery;
+use crate::link::Entry;
+use crate::link::Link;
+use crate::link::Outgoing;
+use crate::time::Instant;
+use crate::wire;
+use crate::wire::Frame;
+use crate::wire::Limits;
+use crate::wire::Payload;
+use crate::wire::Ping;
+use crate::wire::Pong;
+
+/// How a connection behaves, whichever side it is on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Config {
+    /// What it holds and takes.
+    pub link: link::Config,
+    /// When it asks for life and gives a transport up.
+    pub heartbeat: heartbeat::Config,
+    /// How much it hands to the adapter at once.
+    pub flow: flow::Config,
+    /// How many malformed frames it bears.
+    pub malformed: MalformedBudget,
+}
+
+/// How many malformed frames are skipped before the transport is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct MalformedBudget {
+    /// The most frames in any stretch of [`MalformedBudget::per`] that starts with one. Default 8.
+    pub count: u32,
+    /// The length of the stretch. Default one minute.
+    pub per: Duration,
+}
+
+impl Default for MalformedBudget {
+    fn default() -> Self {
+        Self { count: 8, per: Duration::from_secs(60) }
+    }
+}
+
+/// What a connection has counted, and where it stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Stats {
+    /// What the link has counted.
+    pub link: link::Counters,
+    /// Messages never written that wait.
+    pub queued: usize,
+    /// Messages written and not final.
+    pub written: usize,
+    /// Bytes of payload in the outbox, a large message not counted.
+    pub outbox_bytes: u64,
+    /// Messages received and not handed over.
+    pub undelivered: u32,
+    /// The smoothed round trip, once measured.
+    pub rtt: Option<Duration>,
+    /// How often a transport was attached.
+    pub attached: u64,
+    /// How often the epoch went on over a new transport.
+    pub resumed: u64,
+    /// Malformed frames skipped.
+    pub malformed: u64,
+    /// Pings written.
+    pub pings: u64,
+}
+
+/// What a handshake settled.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Attach {
+    /// The transport that is attached.
+    pub transport: TransportId,
+    /// The epoch from here on.
+    pub epoch: Epoch,
+    /// Whether it is the one from before.
+    pub resumed: bool,
+    /// What the peer takes.
+    pub limits: Limits,
+    /// The bytes that were handed to the adapter for this transport before.
+    pub produced: usize,
+    /// Whether to measure the round trip at once.
+    pub measure: bool,
+}
+
+/// What came on a transport: one WebSocket message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Incoming<'a> {
+    /// A text message: one frame or several.
+    Text(&'a str),
+    /// A binary message, which has no meaning here.
+    Binary,
+}
+
+/// What a text from the transport held next.
+#[derive(Debug)]
+pub enum Read<'a> {
+    /// A frame of the link, taken in.
+    Taken,
+    /// A frame that is the parent's.
+    Other(Frame<'a>),
+    /// A malformed frame, skipped.
+    Skipped(DecodeError),
+    /// The peer broke the protocol; the transport is to be closed.
+    Broken(ProtocolError),
+}
+
+/// One connection.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Connection {
+    config: Config,
+    ids: MessageIds,
+    /// The epoch that the link's numbers belong to; none before the first welcome.
+    epoch: Option<Epoch>,
+    link: Link,
+    carrier: Option<Carrier>,
+    rtt: Rtt,
+    attached: u64,
+    resumed: u64,
+    malformed: u64,
+    pings: u64,
+}
+
+/// The transport that is attached.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Carrier {
+    transport: TransportId,
+    flow: Flow,
+    heartbeat: Heartbeat,
+    /// The newest ping that is not answered.
+    pong_owed: Option<PingNo>,
+    ping_wanted: bool,
+    /// Malformed frames since the time beside, which is that of the first of them.
+    malformed: (u32, Instant),
+}
+
+/// A batch of frames is closed once it holds this many bytes: enough that headers and system calls cost nothing, little enough
+/// that an answer does not wait long behind it.
+const BATCH: usize = 64 * 1024;
+
+impl Connection {
+    /// A connection without an epoch and a transport. `nonce` must be unique to this life of the machine: it names messages.
+    #[must_use]
+    pub fn new(config: Config, nonce: &[u8; 16]) -> Self {
+        Self {
+            ids: MessageIds::new(nonce),
+            epoch: None,
+            link: Link::new(config.link.clone()),
+            carrier: None,
+            rtt: Rtt::default(),
+            attached: 0,
+            resumed: 0,
+            malformed: 0,
+            pings: 0,
+            config,
+        }
+    }
+
+    /// Queues a reliable message and names it.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiMisuse::TooLarge`], [`ApiMisuse::QueueFull`], [`ApiMisuse::IdInUse`].
+    pub fn send(&mut self, message: Outgoing) -> Result<MessageId, ApiMisuse> {
+        let Outgoing { id, payload } = message;
+        let names_id = id.is_some();
+        let id = id.unwrap_or_else(|| self.ids.mint());
+        self.link.send(Entry { id, names_id, payload })?;
+        Ok(id)
+    }
+
+    /// Puts an ephemeral message up for the next write.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiMisuse::NotAttached`], [`ApiMisuse::TooLarge`].
+    pub fn send_ephemeral(&mut self, key: Name, payload: Payload) -> Result<(), ApiMisuse> {
+        if self.carrier.is_none() {
+            return Err(ApiMisuse::NotAttached);
+        }
+        self.link.send_ephemeral(key, payload)
+    }
+
+    /// Hands the next message over to the application.
+    pub fn take(&mut self, now: Instant) -> Option<Delivery> {
+        self.link.take(now)
+    }
+
+    /// A transport is attached. The link stands as the handshake left it.
+    pub fn attach(&mut self, attach: &Attach, now: Instant) {
+        let mut flow = Flow::new(self.config.flow.clone());
+        flow.on_produced(attach.produced, now);
+        self.epoch = Some(attach.epoch);
+        self.attached += 1;
+        self.resumed += u64::from(attach.resumed);
+        self.link.on_attached(&attach.limits, now);
+        self.carrier = Some(Carrier {
+            transport: attach.transport,
+            flow,
+            heartbeat: Heartbeat::new(self.config.heartbeat.clone(), now, attach.measure),
+            pong_owed: None,
+            ping_wanted: false,
+            malformed: (0, now),
+        });
+    }
+
+    /// The transport is gone. Returns which one it was.
+    pub fn detach(&mut self) -> Option<TransportId> {
+        let carrier = self.carrier.take()?;
+        self.link.on_detached();
+        Some(carrier.transport)
+    }
+
+    /// The epoch is over; the parent has ended it in the link.
+    pub const fn forget_epoch(&mut self) {
+        self.epoch = None;
+    }
+
+    /// Takes the next frame off a text that came on the attached transport. `None` when there is no more.
+    pub fn read<'a>(&mut self, rest: &mut &'a str, now: Instant) -> Option<Read<'a>> {
+        let line = wire::next_line(rest)?;
+        Some(match self.decode(line) {
+            Ok(frame) => {
+                if let Some(carrier) = &mut self.carrier {
+                    carrier.heartbeat.on_frame(now);
+                }
+                match self.on_frame(frame, now) {
+                    Ok(None) => Read::Taken,
+                    Ok(Some(frame)) => Read::Other(frame),
+                    Err(error) => Read::Broken(error),
+                }
+            }
+            Err(ProtocolError::Malformed(error)) => {
+                if self.has_too_many_malformed(now) {
+                    Read::Broken(ProtocolError::TooManyMalformed(error))
+                } else {
+                    Read::Skipped(error)
+                }
+            }
+            Err(error) => Read::Broken(error),
+        })
+    }
+
+    /// The adapter reports progress: so many more bytes came, and so many of all have left.
+    pub fn on_progress(&mut self, read: u64, written: u64, now: Instant) {
+        if let Some(carrier) = &mut self.carrier {
+            carrier.heartbeat.on_read(read);
+            carrier.flow.on_written(written);
+            carrier.heartbeat.on_written(carrier.flow.written(), now);
+        }
+    }
+
+    /// Lets time pass. Returns whether the transport has to be given up.
+    pub fn handle_timeout(&mut self, now: Instant) -> bool {
+        let Some(carrier) = &mut self.carrier else {
+            return false;
+        };
+        match carrier.heartbeat.handle_timeout(now) {
+            Some(Action::Ping) => carrier.ping_wanted = true,
+            Some(Action::Dead) => return true,
+            None => {}
+        }
+        carrier.flow.is_stalled(now)
+    }
+
+    /// When time matters next.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let carrier = self.carrier.as_ref()?;
+        let report = self.link.poll_timeout().filter(|_| carrier.flow.has_room_for_control());
+        soonest([carrier.heartbeat.poll_timeout(), carrier.flow.poll_timeout(), report])
+    }
+
+    /// The next batch of frames to write, and on which transport.
+    pub fn poll_write(&mut self, now: Instant) -> Option<(TransportId, String)> {
+        let carrier = self.carrier.as_mut()?;
+        let mut batch = String::new();
+        let mut pinged = false;
+        if carrier.ping_wanted {
+            carrier.ping_wanted = false;
+            pinged = true;
+            self.pings += 1;
+            let ping = Ping { n: carrier.heartbeat.next_ping(), seen: self.link.outbox().seen() };
+            Frame::Ping(ping).encode(&mut batch);
+        }
+        if carrier.flow.has_room_for_control() {
+            if let Some(n) = carrier.pong_owed.take() {
+                if !batch.is_empty() {
+                    batch.push('\n');
+                }
+                Frame::Pong(Pong { n, report: self.link.report() }).encode(&mut batch);
+                self.link.set_report_written();
+            }
+            let up_to = if carrier.flow.has_room() { BATCH } else { 0 };
+            self.link.write(&mut batch, up_to, now);
+        }
+        if batch.is_empty() {
+            return None;
+        }
+        let end = carrier.flow.on_produced(batch.len(), now);
+        if pinged {
+            carrier.heartbeat.on_ping_written(end, now);
+        }
+        Some((carrier.transport, batch))
+    }
+
+    /// The link.
+    #[must_use]
+    pub const fn link(&self) -> &Link {
+        &self.link
+    }
+
+    /// The link, for a parent that starts or ends an epoch in it.
+    pub const fn link_mut(&mut self) -> &mut Link {
+        &mut self.link
+    }
+
+    /// The epoch that the numbers belong to.
+    #[must_use]
+    pub const fn epoch(&self) -> Option<Epoch> {
+        self.epoch
+    }
+
+    /// The transport that is attached.
+    #[must_use]
+    pub fn transport(&self) -> Option<TransportId> {
+        self.carrier.as_ref().map(|carrier| carrier.transport)
+    }
+
+    /// The smoothed round trip, once measured.
+    #[must_use]
+    pub const fn rtt(&self) -> Option<Duration> {
+        self.rtt.get()
+    }
+
+    /// What it has counted, and where it stands.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let (outbox, inbox) = (self.link.outbox(), self.link.inbox());
+        Stats {
+            link: *self.link.counters(),
+            queued: outbox.queued(),
+            written: outbox.written(),
+            outbox_bytes: outbox.usage().bytes(),
+            undelivered: inbox.usage().count(),
+            rtt: self.rtt.get(),
+            attached: self.attached,
+            resumed: self.resumed,
+            malformed: self.malformed,
+            pings: self.pings,
+        }
+    }
+
+    fn decode<'a>(&self, line: &'a str) -> Result<Frame<'a>, ProtocolError> {
+        let len = line.len() as u64;
+        let limit = self.config.link.max_payload.saturating_add(wire::MESSAGE_OVERHEAD as u64);
+        let limit = limit.max(wire::MAX_CONTROL_FRAME as u64);
+        if len > limit {
+            return Err(ProtocolError::TooLarge { len, limit });
+        }
+        Ok(wire::decode(line)?)
+    }
+
+    fn on_frame<'a>(&mut self, frame: Frame<'a>, now: Instant) -> Result<Option<Frame<'a>>, ProtocolError> {
+        let Some(carrier) = &mut self.carrier else {
+            return Ok(Some(frame));
+        };
+        match frame {
+            Frame::Message(message) => self.link.on_message(&message, now)?,
+            Frame::Ephemeral(ephemeral) => {
+                if let Ok(key) = Name::new(&ephemeral.key) {
+                    self.link.on_ephemeral(key, ephemeral.payload)?;
+                }
+            }
+            Frame::Ack(ack) => {
+                self.link.on_seen(ack.seen)?;
+                self.link.on_report(&ack.report, now)?;
+            }
+            Frame::Ping(ping) => {
+                self.link.on_seen(ping.seen)?;
+                carrier.pong_owed = Some(ping.n);
+            }
+            Frame::Pong(pong) => {
+                self.link.on_report(&pong.report, now)?;
+                if let Some(sample) = carrier.heartbeat.on_pong(pong.n, now) {
+                    self.rtt.on_sample(sample);
+                }
+            }
+            Frame::Unknown => {}
+            Frame::Hello(_) | Frame::Challenge(_) | Frame::Welcome(_) | Frame::Bye(_) => return Ok(Some(frame)),
+        }
+        Ok(None)
+    }
+
+    /// Counts a malformed frame, and says whether it was one too many.
+    fn has_too_many_malformed(&mut self, now: Instant) -> bool {
+        self.malformed += 1;
+        let MalformedBudget { count, per } = self.config.malformed;
+        let Some(carrier) = &mut self.carrier else {
+            return true;
+        };
+        let (seen, since) = &mut carrier.malformed;
+        if *seen == 0 || now - *since > per {
+            (*seen, *since) = (0, now);
+        }
+        *seen += 1;
+        *seen > count
+    }
+}
