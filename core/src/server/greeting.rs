@@ -1,0 +1,47 @@
+//! The first text on a transport: a hello and nothing else, or a reason to turn the transport away.
+
+use alloc::boxed::Box;
+
+use crate::error::ProtocolError;
+use crate::server::event::Refusal;
+use crate::wire;
+use crate::wire::DecodeError;
+use crate::wire::Frame;
+use crate::wire::Hello;
+use crate::wire::Problem;
+
+/// The hello that a text holds, which must be all that it holds. `misplaced` says why no hello may come at all.
+///
+/// # Errors
+///
+/// [`Refusal::Protocol`] or [`Refusal::MalformedId`].
+pub(super) fn read_hello(text: &str, misplaced: Option<&'static str>) -> Result<Box<Hello>, Refusal> {
+    let (len, limit) = (text.len() as u64, wire::MAX_CONTROL_FRAME as u64);
+    if len > limit {
+        return Err(Refusal::Protocol(ProtocolError::TooLarge { len, limit }));
+    }
+    let mut rest = text;
+    let unexpected = |frame, place| Err(Refusal::Protocol(ProtocolError::Unexpected { frame, place }));
+    let Some(line) = wire::next_line(&mut rest) else {
+        return unexpected("empty", "before a hello");
+    };
+    let frame = wire::decode(line).map_err(refusal_of)?;
+    if let Some(place) = misplaced {
+        return unexpected(frame.name(), place);
+    }
+    let name = frame.name();
+    let Frame::Hello(hello) = frame else {
+        return unexpected(name, "before a hello");
+    };
+    if !rest.is_empty() {
+        return unexpected("second", "behind a hello, before the welcome");
+    }
+    Ok(hello)
+}
+
+fn refusal_of(error: DecodeError) -> Refusal {
+    if let DecodeError::BadValue { frame: _, key, problem: Problem::Id(error) } = error {
+        return Refusal::MalformedId { key, error };
+    }
+    Refusal::Protocol(ProtocolError::Malformed(error))
+}

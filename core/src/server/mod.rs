@@ -1,0 +1,426 @@
+//! The server machines.
+//!
+//! There are two, so that one slow connection never delays another: a [`Registry`], which knows who is who, and for each
+//! connection a [`Peer`], which knows what was sent. [`Server`] composes them for an embedding with one thread, and for tests;
+//! an adapter with many threads runs each peer by itself and carries what the two say to each other.
+
+mod command;
+mod config;
+mod event;
+mod greeting;
+mod peer;
+mod receipts;
+mod registry;
+mod state;
+mod visitors;
+
+use alloc::collections::BTreeMap;
+use alloc::collections::BTreeSet;
+use alloc::collections::VecDeque;
+use alloc::string::String;
+
+use core::net::IpAddr;
+use core::time::Duration;
+
+use crate::connection::Incoming;
+use crate::deadline::soonest;
+use crate::error::ApiMisuse;
+use crate::expiring::ExpiringMap;
+use crate::id::ConnectionId;
+use crate::id::MessageId;
+use crate::id::Name;
+use crate::id::Principal;
+use crate::id::TransportId;
+use crate::link::Delivery;
+use crate::link::Outgoing;
+use crate::time::Clock;
+use crate::time::Instant;
+use crate::wire::CloseCode;
+use crate::wire::Payload;
+use crate::wire::Token;
+
+pub use self::command::Answer;
+pub use self::command::Attach;
+pub use self::command::Command;
+pub use self::command::Generation;
+pub use self::command::Origin;
+pub use self::command::PeerId;
+pub use self::config::Config;
+pub use self::config::Receipts as ReceiptsConfig;
+pub use self::event::PeerClosed;
+pub use self::event::PeerEvent;
+pub use self::event::Refusal;
+pub use self::event::RegistryEvent;
+pub use self::peer::Peer;
+pub use self::peer::PeerInput;
+pub use self::peer::PeerOutput;
+pub use self::registry::Registry;
+pub use self::registry::RegistryInput;
+pub use self::registry::RegistryOutput;
+pub use self::visitors::Mint;
+
+/// What happened outside.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Input<'a> {
+    /// A transport was accepted. Say so before its WebSocket handshake: the caps and the deadline count from here.
+    Accepted {
+        /// What to call it: a number never used before.
+        transport: TransportId,
+        /// Where it comes from, where that is known.
+        address: Option<IpAddr>,
+        /// What only the system's CSPRNG may make.
+        mint: Mint,
+    },
+    /// A WebSocket message came.
+    Received {
+        /// On which transport.
+        transport: TransportId,
+        /// What came.
+        incoming: Incoming<'a>,
+    },
+    /// Bytes moved. Report it after every turn in which they did: room for more is counted by it.
+    Progress {
+        /// On which transport.
+        transport: TransportId,
+        /// How many more bytes came, whether or not they make whole frames.
+        read: u64,
+        /// How many bytes of the texts handed out for this transport have left, in all.
+        written: u64,
+    },
+    /// The transport is gone.
+    Closed {
+        /// Which one.
+        transport: TransportId,
+        /// The close code; [`CloseCode::ABNORMAL`] where none came.
+        code: CloseCode,
+    },
+    /// The application answers [`Output::Authenticate`].
+    Authenticated {
+        /// Which transport.
+        transport: TransportId,
+        /// Whose credentials they are; `None` refuses them.
+        principal: Option<Principal>,
+    },
+}
+
+/// What is to be done outside.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Output {
+    /// Write one WebSocket text message. Nothing else holds the text, so it can go to the socket without a copy.
+    Write {
+        /// On which transport.
+        transport: TransportId,
+        /// The message.
+        text: String,
+    },
+    /// Close the transport, after what was written. It is dead from here on.
+    Close {
+        /// Which one.
+        transport: TransportId,
+        /// The close code to send.
+        code: CloseCode,
+    },
+    /// Ask the application whose credentials these are, then say [`Input::Authenticated`].
+    Authenticate {
+        /// For which transport.
+        transport: TransportId,
+        /// The connection that it asks for.
+        cid: ConnectionId,
+        /// The credentials in its hello.
+        token: Option<Token>,
+    },
+    /// Tell the application what happened to a connection.
+    Peer {
+        /// Which connection.
+        cid: ConnectionId,
+        /// What happened.
+        event: PeerEvent,
+    },
+    /// Tell the application what happened at the registry.
+    Registry(RegistryEvent),
+}
+
+/// A registry and its peers, driven by one thread. The law is the client's (see [`crate::client`]).
+///
+/// *Getters* take `&self`. `handle_*` take in what happened outside and never fail. *Commands* name a connection and fail only
+/// for the caller's own faults. `poll_*` say what is to be done, and when.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Server {
+    config: Config,
+    clock: Clock,
+    registry: Registry,
+    /// The peers of registered connections.
+    peers: BTreeMap<ConnectionId, Peer>,
+    /// Peers of connections that their clients have ended while messages waited to be taken.
+    ended: ExpiringMap<ConnectionId, Peer>,
+    /// Which connection a transport is attached to; exactly the transports that peers hold.
+    routes: BTreeMap<TransportId, ConnectionId>,
+    /// Peers that may have outputs.
+    dirty: BTreeSet<ConnectionId>,
+    /// When each peer wants to be woken.
+    timers: ExpiringMap<ConnectionId, ()>,
+    outputs: VecDeque<Output>,
+}
+
+impl Server {
+    /// A server without connections.
+    #[must_use]
+    pub fn new(config: Config, now: Instant) -> Self {
+        Self {
+            clock: Clock::new(now),
+            registry: Registry::new(config.clone(), now),
+            peers: BTreeMap::new(),
+            ended: ExpiringMap::default(),
+            routes: BTreeMap::new(),
+            dirty: BTreeSet::new(),
+            timers: ExpiringMap::default(),
+            outputs: VecDeque::new(),
+            config,
+        }
+    }
+
+    /// Takes in what happened outside. An input that names a dead transport changes nothing.
+    pub fn handle_input(&mut self, input: Input<'_>, now: Instant) {
+        let now = self.clock.advance(now);
+        match input {
+            Input::Accepted { transport, address, mint } => {
+                self.registry.handle_input(RegistryInput::Accepted { transport, address, mint }, now);
+            }
+            Input::Received { transport, incoming } => {
+                if !self.tell_peer(transport, PeerInput::Received { transport, incoming }, now) {
+                    self.registry.handle_input(RegistryInput::Received { transport, incoming }, now);
+                }
+            }
+            Input::Progress { transport, read, written } => {
+                self.tell_peer(transport, PeerInput::Progress { transport, read, written }, now);
+            }
+            Input::Closed { transport, code } => {
+                if !self.tell_peer(transport, PeerInput::Closed { transport, code }, now) {
+                    self.registry.handle_input(RegistryInput::Closed { transport }, now);
+                }
+            }
+            Input::Authenticated { transport, principal } => {
+                self.registry.handle_input(RegistryInput::Authenticated { transport, principal }, now);
+            }
+        }
+        self.settle(now);
+    }
+
+    /// Lets time pass. Call it when [`Server::poll_timeout`] is due; calling it earlier or later does no harm.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        let now = self.clock.advance(now);
+        self.registry.handle_timeout(now);
+        while let Some((cid, ())) = self.timers.take_expired(now) {
+            let peer = self.peers.get_mut(&cid).expect("a timer belongs to a peer");
+            peer.handle_timeout(now);
+            self.dirty.insert(cid);
+        }
+        while self.ended.take_expired(now).is_some() {}
+        self.settle(now);
+    }
+
+    /// Queues a reliable message on a connection, attached or not, and names it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Peer::send`], and [`ApiMisuse::UnknownConnection`].
+    pub fn send(&mut self, cid: &ConnectionId, message: Outgoing, now: Instant) -> Result<MessageId, ApiMisuse> {
+        self.command(cid, now, |peer, now| peer.send(message, now))?
+    }
+
+    /// Sends an ephemeral message on a connection: now or never, without an outcome.
+    ///
+    /// # Errors
+    ///
+    /// As [`Peer::send_ephemeral`], and [`ApiMisuse::UnknownConnection`].
+    pub fn send_ephemeral(
+        &mut self,
+        cid: &ConnectionId,
+        key: Name,
+        payload: Payload,
+        now: Instant,
+    ) -> Result<(), ApiMisuse> {
+        self.command(cid, now, |peer, now| peer.send_ephemeral(key, payload, now))?
+    }
+
+    /// Hands the next message of a connection over to the application, which accepts it.
+    pub fn take(&mut self, cid: &ConnectionId, now: Instant) -> Option<Delivery> {
+        if let Some(ended) = self.ended.get_mut(cid) {
+            return ended.take(now);
+        }
+        self.command(cid, now, Peer::take).ok().flatten()
+    }
+
+    /// Closes a connection's transport with a code and keeps the state.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiMisuse::UnknownConnection`].
+    pub fn detach(&mut self, cid: &ConnectionId, code: CloseCode, now: Instant) -> Result<(), ApiMisuse> {
+        self.command(cid, now, |peer, now| peer.detach(code, now))
+    }
+
+    /// Ends a connection at once.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiMisuse::UnknownConnection`].
+    pub fn disconnect(&mut self, cid: &ConnectionId, now: Instant) -> Result<(), ApiMisuse> {
+        self.command(cid, now, Peer::disconnect)
+    }
+
+    /// Ends a connection once every message has its outcome, or after `patience`.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiMisuse::UnknownConnection`].
+    pub fn close(&mut self, cid: &ConnectionId, patience: Duration, now: Instant) -> Result<(), ApiMisuse> {
+        self.command(cid, now, |peer, now| peer.close(patience, now))
+    }
+
+    /// The next thing to do. Poll until there is none, then wait.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        loop {
+            if let Some(output) = self.outputs.pop_front() {
+                return Some(output);
+            }
+            // What peers write is made when it is asked for, so that frames share a message.
+            let cid = *self.dirty.first()?;
+            let peer = self.peers.get_mut(&cid).expect("a dirty peer is there");
+            match peer.poll_output() {
+                Some(output) => self.forward(cid, output),
+                None => {
+                    self.dirty.remove(&cid);
+                    self.set_timer(cid);
+                }
+            }
+        }
+    }
+
+    /// When to call [`Server::handle_timeout`]: the one timer.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        soonest([self.registry.poll_timeout(), self.timers.poll_timeout(), self.ended.poll_timeout()])
+    }
+
+    /// The registry, to look at.
+    #[must_use]
+    pub const fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// The peer of a connection, to look at.
+    #[must_use]
+    pub fn peer(&self, cid: &ConnectionId) -> Option<&Peer> {
+        self.peers.get(cid)
+    }
+
+    /// The connections that have a peer, by name.
+    pub fn connections(&self) -> impl Iterator<Item = &ConnectionId> {
+        self.peers.keys()
+    }
+
+    fn tell_peer(&mut self, transport: TransportId, input: PeerInput<'_>, now: Instant) -> bool {
+        let Some(cid) = self.routes.get(&transport).copied() else { return false };
+        let peer = self.peers.get_mut(&cid).expect("a route leads to a peer");
+        peer.handle_input(input, now);
+        if let PeerInput::Closed { .. } = input {
+            self.routes.remove(&transport);
+        }
+        self.dirty.insert(cid);
+        true
+    }
+
+    fn command<T>(
+        &mut self,
+        cid: &ConnectionId,
+        now: Instant,
+        command: impl FnOnce(&mut Peer, Instant) -> T,
+    ) -> Result<T, ApiMisuse> {
+        let now = self.clock.advance(now);
+        let peer = self.peers.get_mut(cid).ok_or(ApiMisuse::UnknownConnection)?;
+        let result = command(peer, now);
+        self.dirty.insert(*cid);
+        self.settle(now);
+        Ok(result)
+    }
+
+    /// Carries what registry and peers say to each other until they are silent. What peers write waits to be polled.
+    fn settle(&mut self, now: Instant) {
+        loop {
+            while let Some(output) = self.registry.poll_output() {
+                self.route(output, now);
+            }
+            let answers: VecDeque<_> = (self.dirty.iter())
+                .filter_map(|cid| {
+                    let peer = self.peers.get_mut(cid)?;
+                    Some((peer.id(), peer.take_answer()?))
+                })
+                .collect();
+            if answers.is_empty() {
+                return;
+            }
+            for (peer, answer) in answers {
+                self.registry.handle_input(RegistryInput::Answered { peer, answer }, now);
+            }
+        }
+    }
+
+    fn route(&mut self, output: RegistryOutput, now: Instant) {
+        match output {
+            RegistryOutput::Write { transport, text } => self.outputs.push_back(Output::Write { transport, text }),
+            RegistryOutput::Close { transport, code } => self.outputs.push_back(Output::Close { transport, code }),
+            RegistryOutput::Authenticate { transport, cid, token } => {
+                self.outputs.push_back(Output::Authenticate { transport, cid, token });
+            }
+            RegistryOutput::Event(event) => self.outputs.push_back(Output::Registry(event)),
+            RegistryOutput::Create(origin) => {
+                let cid = origin.id.cid;
+                if let Some(mut ended) = self.peers.insert(cid, Peer::new(&self.config, origin, now)) {
+                    // The registry has given it up or seen it end; what it still has to say is said.
+                    while let Some(output) = ended.poll_output() {
+                        self.forward(cid, output);
+                    }
+                }
+            }
+            RegistryOutput::Command { peer: id, command } => {
+                if let Command::Attach(attach) = &command {
+                    self.routes.insert(attach.transport, id.cid);
+                }
+                let peer = self.peers.get_mut(&id.cid).expect("the registry speaks to peers that it made");
+                peer.handle_command(command, now);
+                self.dirty.insert(id.cid);
+            }
+        }
+    }
+
+    fn forward(&mut self, cid: ConnectionId, output: PeerOutput) {
+        match output {
+            PeerOutput::Write { transport, text } => self.outputs.push_back(Output::Write { transport, text }),
+            PeerOutput::Close { transport, code } => {
+                self.routes.remove(&transport);
+                self.outputs.push_back(Output::Close { transport, code });
+            }
+            PeerOutput::Event(event) => self.outputs.push_back(Output::Peer { cid, event }),
+            PeerOutput::Answer(_) => debug_assert!(false, "answers are carried before outputs are polled"),
+        }
+    }
+
+    /// When to wake a peer that has nothing more to say. One that is over is kept only while its last messages may be taken,
+    /// as long as a detached connection would be.
+    fn set_timer(&mut self, cid: ConnectionId) {
+        let peer = &self.peers[&cid];
+        if peer.is_over() {
+            self.timers.remove(&cid);
+            let peer = self.peers.remove(&cid).expect("the peer was just looked at");
+            if peer.has_delivery() {
+                self.ended.insert(cid, peer, self.clock.now() + self.config.detach_ttl);
+            }
+            return;
+        }
+        match peer.poll_timeout() {
+            Some(at) => _ = self.timers.insert(cid, (), at),
+            None => _ = self.timers.remove(&cid),
+        }
+    }
+}

@@ -1,0 +1,568 @@
+//! One connection on the server: the link to one client, over whatever transport the registry attaches.
+//!
+//! A peer decides one thing about a hello, because only it knows: whether its epoch goes on. It does when the client's numbers
+//! continue the peer's; then nothing is lost and nothing comes twice. Otherwise the epoch ends here, its receipt goes to the
+//! registry, and another begins.
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::string::String;
+
+use core::time::Duration;
+
+use crate::connection;
+use crate::connection::Connection;
+use crate::connection::Incoming;
+use crate::connection::Read;
+use crate::connection::Stats;
+use crate::deadline::Deadline;
+use crate::deadline::soonest;
+use crate::error::ApiMisuse;
+use crate::error::ProtocolError;
+use crate::id::Epoch;
+use crate::id::InstanceId;
+use crate::id::MessageId;
+use crate::id::Name;
+use crate::id::Principal;
+use crate::id::TransportId;
+use crate::link::Continuity;
+use crate::link::Delivery;
+use crate::link::Outgoing;
+use crate::outcome::NotDelivered;
+use crate::outcome::Unknown;
+use crate::reconnect::Ended;
+use crate::server::command::Answer;
+use crate::server::command::Attach;
+use crate::server::command::Command;
+use crate::server::command::Origin;
+use crate::server::command::PeerId;
+use crate::server::config::Config;
+use crate::server::event::PeerClosed;
+use crate::server::event::PeerEvent;
+use crate::time::Clock;
+use crate::time::Instant;
+use crate::wire::Bye;
+use crate::wire::CloseCode;
+use crate::wire::Frame;
+use crate::wire::Hello;
+use crate::wire::Payload;
+use crate::wire::Receipt;
+use crate::wire::Report;
+use crate::wire::Welcome;
+
+/// What happened on the transport that a peer holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PeerInput<'a> {
+    /// A WebSocket message came.
+    Received {
+        /// On which transport.
+        transport: TransportId,
+        /// What came.
+        incoming: Incoming<'a>,
+    },
+    /// Bytes moved. Report it after every turn in which they did: room for more is counted by it.
+    Progress {
+        /// On which transport.
+        transport: TransportId,
+        /// How many more bytes came, whether or not they make whole frames.
+        read: u64,
+        /// How many bytes of the texts handed out for this transport have left, in all, those of the registry included.
+        written: u64,
+    },
+    /// The transport is gone.
+    Closed {
+        /// Which one.
+        transport: TransportId,
+        /// The close code; [`CloseCode::ABNORMAL`] where none came.
+        code: CloseCode,
+    },
+}
+
+/// What a peer wants done.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum PeerOutput {
+    /// Write one WebSocket text message. Nothing else holds the text, so it can go to the socket without a copy.
+    Write {
+        /// On which transport.
+        transport: TransportId,
+        /// The message.
+        text: String,
+    },
+    /// Close the transport, after what was written. It is dead from here on.
+    Close {
+        /// Which one.
+        transport: TransportId,
+        /// The close code to send.
+        code: CloseCode,
+    },
+    /// Tell the registry.
+    Answer(Answer),
+    /// Tell the application.
+    Event(PeerEvent),
+}
+
+/// One connection on the server.
+///
+/// *Getters* take `&self`. [`handle_command`](Self::handle_command) takes in what the registry says, the other `handle_*` what
+/// happened outside. *Commands* ([`send`](Self::send), [`send_ephemeral`](Self::send_ephemeral), [`take`](Self::take),
+/// [`detach`](Self::detach), [`close`](Self::close), [`disconnect`](Self::disconnect), [`shut_down`](Self::shut_down)) fail
+/// only for the caller's own faults. `poll_*` say what is to be done, and when.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Peer {
+    clock: Clock,
+    id: PeerId,
+    principal: Principal,
+    detach_ttl: Duration,
+    connection: Connection,
+    epoch: Epoch,
+    /// The instance for which the epoch was minted.
+    minted_for: InstanceId,
+    /// Whether the client is known to have learnt of the epoch.
+    is_joined: bool,
+    is_over: bool,
+    /// When the application's patience ends. Armed while a close waits for the outbox.
+    closing: Deadline,
+    outputs: VecDeque<PeerOutput>,
+}
+
+impl Peer {
+    /// A peer that has no transport yet.
+    #[must_use]
+    pub fn new(config: &Config, origin: Origin, now: Instant) -> Self {
+        Self {
+            clock: Clock::new(now),
+            id: origin.id,
+            principal: origin.principal,
+            detach_ttl: config.detach_ttl,
+            connection: Connection::new(config.connection.clone(), origin.epoch.as_bytes()),
+            epoch: origin.epoch,
+            minted_for: origin.instance,
+            is_joined: false,
+            is_over: false,
+            closing: Deadline::UNARMED,
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// Takes in what the registry says.
+    pub fn handle_command(&mut self, command: Command, now: Instant) {
+        let now = self.clock.advance(now);
+        match command {
+            Command::Attach(attach) if self.is_over => {
+                self.outputs.push_back(PeerOutput::Close { transport: attach.transport, code: CloseCode::ENDED });
+            }
+            Command::Attach(attach) => self.attach(*attach, now),
+            Command::Expire | Command::Fence if self.is_over => {}
+            Command::Expire => {
+                self.end_with_receipt(PeerClosed::Expired, Unknown::Expired, NotDelivered::Expired);
+            }
+            Command::Fence => {
+                self.drop_transport(CloseCode::INTERNAL);
+                self.connection.link_mut().end_sending(None, Unknown::Shutdown, NotDelivered::Shutdown);
+                self.connection.link_mut().seal();
+                self.finish(PeerClosed::Fenced);
+            }
+        }
+        self.close_if_flushed();
+    }
+
+    /// Takes in what happened on the transport. An input that names another one changes nothing.
+    pub fn handle_input(&mut self, input: PeerInput<'_>, now: Instant) {
+        let now = self.clock.advance(now);
+        let (PeerInput::Received { transport, .. }
+        | PeerInput::Progress { transport, .. }
+        | PeerInput::Closed { transport, .. }) = input;
+        if self.connection.transport() != Some(transport) {
+            return;
+        }
+        match input {
+            PeerInput::Received { incoming, .. } => self.on_received(incoming, now),
+            PeerInput::Progress { read, written, .. } => self.connection.on_progress(read, written, now),
+            PeerInput::Closed { code, .. } => self.end_transport(Ended::Closed(code), None),
+        }
+        self.close_if_flushed();
+    }
+
+    /// Lets time pass. Call it when [`Peer::poll_timeout`] is due; calling it earlier or later does no harm.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        let now = self.clock.advance(now);
+        if self.closing.take_due(now) {
+            return self.end(PeerClosed::Cut);
+        }
+        if self.connection.handle_timeout(now) {
+            self.end_transport(Ended::Stalled, Some(CloseCode::STALLED));
+        }
+    }
+
+    /// Queues a reliable message and names it. Its one outcome will come as [`PeerEvent::Delivered`] or
+    /// [`PeerEvent::SendFailed`].
+    ///
+    /// # Errors
+    ///
+    /// [`ApiMisuse::QueueFull`], [`ApiMisuse::TooLarge`], [`ApiMisuse::IdInUse`], and [`ApiMisuse::Ended`] once the
+    /// connection is over or is being closed.
+    pub fn send(&mut self, message: Outgoing, now: Instant) -> Result<MessageId, ApiMisuse> {
+        self.clock.advance(now);
+        self.check_open()?;
+        self.connection.send(message)
+    }
+
+    /// Sends an ephemeral message: now or never, without an outcome.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiMisuse::NotAttached`], [`ApiMisuse::TooLarge`], [`ApiMisuse::Ended`].
+    pub fn send_ephemeral(&mut self, key: Name, payload: Payload, now: Instant) -> Result<(), ApiMisuse> {
+        self.clock.advance(now);
+        self.check_open()?;
+        self.connection.send_ephemeral(key, payload)
+    }
+
+    /// Hands the next message over to the application. This is the hand-over, and with it the acceptance: the client will be
+    /// told that the application has it.
+    pub fn take(&mut self, now: Instant) -> Option<Delivery> {
+        let now = self.clock.advance(now);
+        self.connection.take(now)
+    }
+
+    /// Closes the transport with a code and keeps the state: the client comes back as the code's policy says. For a restart of
+    /// something in front, or to move the client elsewhere.
+    pub fn detach(&mut self, code: CloseCode, now: Instant) {
+        self.clock.advance(now);
+        if self.connection.transport().is_some() {
+            self.end_transport(Ended::Local, Some(code));
+        }
+    }
+
+    /// Ends the connection at once. Every message gets its outcome.
+    pub fn disconnect(&mut self, now: Instant) {
+        self.clock.advance(now);
+        if !self.is_over {
+            let flushed = self.connection.link().outbox().is_empty();
+            self.end(if flushed { PeerClosed::Flushed } else { PeerClosed::Cut });
+        }
+    }
+
+    /// Ends the connection once every message has its outcome, or after `patience`, whichever comes first. Nothing more can be
+    /// sent.
+    pub fn close(&mut self, patience: Duration, now: Instant) {
+        let now = self.clock.advance(now);
+        if !self.is_over {
+            self.closing.arm_no_later_than(now + patience);
+            self.close_if_flushed();
+        }
+    }
+
+    /// The server stops and loses the state: the transport is closed as going away, and every message gets its outcome. The
+    /// client comes back to whatever server runs then.
+    pub fn shut_down(&mut self, now: Instant) {
+        self.clock.advance(now);
+        if !self.is_over {
+            self.drop_transport(CloseCode::GOING_AWAY);
+            self.connection.link_mut().end_sending(None, Unknown::Shutdown, NotDelivered::Shutdown);
+            self.connection.link_mut().seal();
+            self.finish(PeerClosed::ShutDown);
+        }
+    }
+
+    /// The next thing to do. Poll until there is none, then wait.
+    pub fn poll_output(&mut self) -> Option<PeerOutput> {
+        if let Some(output) = self.outputs.pop_front() {
+            return Some(output);
+        }
+        if let Some(notice) = self.connection.link_mut().poll_notice() {
+            return Some(PeerOutput::Event(match notice.into_result(self.clock.now()) {
+                Ok(id) => PeerEvent::Delivered { id },
+                Err(failed) => PeerEvent::SendFailed(failed),
+            }));
+        }
+        let (transport, text) = self.connection.poll_write(self.clock.now())?;
+        Some(PeerOutput::Write { transport, text })
+    }
+
+    /// When to call [`Peer::handle_timeout`]: the one timer.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        soonest([self.closing.poll_timeout(), self.connection.poll_timeout()])
+    }
+
+    /// Which peer it is.
+    #[must_use]
+    pub const fn id(&self) -> PeerId {
+        self.id
+    }
+
+    /// Whom the connection belongs to.
+    #[must_use]
+    pub const fn principal(&self) -> &Principal {
+        &self.principal
+    }
+
+    /// Whether a transport is attached.
+    #[must_use]
+    pub fn is_attached(&self) -> bool {
+        self.connection.transport().is_some()
+    }
+
+    /// Whether the connection has ended. What came before can still be taken, where nobody was told otherwise.
+    #[must_use]
+    pub const fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    /// Whether a message of `len` bytes would find room in the outbox.
+    #[must_use]
+    pub const fn has_room(&self, len: u64) -> bool {
+        self.connection.link().outbox().has_room(len)
+    }
+
+    /// Whether [`Peer::take`] has something to hand over.
+    #[must_use]
+    pub fn has_delivery(&self) -> bool {
+        self.connection.link().has_delivery()
+    }
+
+    /// What it has counted.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.connection.stats()
+    }
+
+    /// The connection, to look at.
+    #[must_use]
+    pub const fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// The next answer to the registry, ahead of other outputs: for a parent that carries answers by itself.
+    pub(super) fn take_answer(&mut self) -> Option<Answer> {
+        let index = self.outputs.iter().position(|output| matches!(output, PeerOutput::Answer(_)))?;
+        match self.outputs.remove(index) {
+            Some(PeerOutput::Answer(answer)) => Some(answer),
+            Some(PeerOutput::Write { .. } | PeerOutput::Close { .. } | PeerOutput::Event(_)) | None => {
+                unreachable!("the position was just found")
+            }
+        }
+    }
+
+    fn check_open(&self) -> Result<(), ApiMisuse> {
+        if self.is_over || self.closing.poll_timeout().is_some() { Err(ApiMisuse::Ended) } else { Ok(()) }
+    }
+
+    fn tell(&mut self, event: PeerEvent) {
+        self.outputs.push_back(PeerOutput::Event(event));
+    }
+
+    fn answer(&mut self, answer: Answer) {
+        self.outputs.push_back(PeerOutput::Answer(answer));
+    }
+
+    fn attach(&mut self, attach: Attach, now: Instant) {
+        let Attach { transport, hello, takes_over, mint, receipt, produced } = attach;
+        if self.connection.transport().is_some() {
+            if takes_over {
+                self.write_bye(Bye::of_transport(CloseCode::SUPERSEDED, String::new()));
+            }
+            self.drop_transport(CloseCode::SUPERSEDED);
+            self.tell(PeerEvent::Detached { ended: Ended::Closed(CloseCode::SUPERSEDED) });
+        }
+        let is_named = hello.epoch == Some(self.epoch);
+        self.is_joined |= is_named;
+        let (resumed, receipt) = match self.judge(&hello) {
+            Verdict::Resume => {
+                let link = self.connection.link_mut();
+                link.on_seen(hello.seen).expect("the verdict looked at it");
+                link.on_report(&hello.report, now).expect("the verdict looked at it");
+                (true, None)
+            }
+            Verdict::Restart => {
+                self.connection.link_mut().unwrite();
+                (false, receipt)
+            }
+            Verdict::Fresh { is_final } => {
+                let sealed = self.seal(is_final);
+                self.epoch = mint;
+                self.minted_for = hello.instance;
+                self.is_joined = false;
+                self.connection.link_mut().end_epoch(None, Unknown::EpochEnded);
+                let receipt = sealed.clone().filter(|sealed| hello.epoch == Some(sealed.epoch)).or(receipt);
+                if let Some(receipt) = sealed {
+                    self.answer(Answer::Sealed { receipt });
+                }
+                (false, receipt)
+            }
+        };
+        let produced = produced + self.welcome(transport, resumed, receipt);
+        let (epoch, limits) = (self.epoch, hello.limits);
+        let attach = connection::Attach { transport, epoch, resumed, limits, produced, measure: false };
+        self.connection.attach(&attach, now);
+        self.answer(Answer::Attached { transport, epoch, is_named: is_named && resumed });
+        self.tell(PeerEvent::Attached { resumed });
+    }
+
+    /// Whether the client's numbers continue this epoch.
+    fn judge(&self, hello: &Hello) -> Verdict {
+        if hello.epoch != Some(self.epoch) {
+            return if hello.instance == self.minted_for && !self.is_joined {
+                Verdict::Restart
+            } else {
+                Verdict::Fresh { is_final: true }
+            };
+        }
+        let link = self.connection.link();
+        let settlement = link.inbox().settlement();
+        let client_is_ahead = link.outbox().is_continued_by(&hello.report) == Continuity::PeerIsAhead
+            || hello.base > settlement.received().next()
+            || hello.seen > settlement.no();
+        if client_is_ahead {
+            // The client has heard things that this state never said: this state is an old copy, and what it has handed over
+            // says nothing about what its newer self has.
+            return Verdict::Fresh { is_final: false };
+        }
+        let client_is_behind = link.outbox().is_continued_by(&hello.report) == Continuity::PeerIsBehind
+            || hello.sent < settlement.received()
+            || hello.seen < settlement.seen();
+        if client_is_behind { Verdict::Fresh { is_final: true } } else { Verdict::Resume }
+    }
+
+    /// Says welcome and returns how many bytes that took.
+    fn welcome(&mut self, transport: TransportId, resumed: bool, receipt: Option<Receipt>) -> usize {
+        let link = self.connection.link_mut();
+        link.set_reported();
+        let welcome = Welcome {
+            cid: self.id.cid,
+            epoch: self.epoch,
+            resumed,
+            report: if resumed { link.report() } else { Report::default() },
+            seen: link.outbox().seen(),
+            limits: link.config().limits(),
+            detach_ttl: self.detach_ttl,
+            receipt: receipt.map(Box::new),
+        };
+        let mut text = String::new();
+        Frame::Welcome(Box::new(welcome)).encode(&mut text);
+        let len = text.len();
+        self.outputs.push_back(PeerOutput::Write { transport, text });
+        len
+    }
+
+    fn on_received(&mut self, incoming: Incoming<'_>, now: Instant) {
+        let Incoming::Text(mut rest) = incoming else {
+            return self.on_broken_protocol(ProtocolError::Binary);
+        };
+        let transport = self.connection.transport();
+        // A frame may end the transport; what stands behind it in the text is then of a dead one.
+        while self.connection.transport() == transport {
+            match self.connection.read(&mut rest, now) {
+                // Whatever the client writes here, it has had its welcome.
+                Some(Read::Taken) => self.is_joined = true,
+                Some(Read::Other(Frame::Bye(bye))) => self.on_bye(*bye, now),
+                Some(Read::Other(frame)) => {
+                    let (frame, place) = (frame.name(), "on an attached transport");
+                    self.on_broken_protocol(ProtocolError::Unexpected { frame, place });
+                }
+                Some(Read::Skipped(error)) => self.tell(PeerEvent::FrameSkipped { error }),
+                Some(Read::Broken(error)) => self.on_broken_protocol(error),
+                None => return,
+            }
+        }
+    }
+
+    fn on_bye(&mut self, bye: Bye, now: Instant) {
+        self.is_joined = true;
+        if !bye.end {
+            if let Some(report) = &bye.report {
+                // A report that is beyond what was sent is not believed; the transport ends anyway.
+                _ = self.connection.link_mut().on_report(report, now);
+            }
+            return self.end_transport(Ended::Closed(bye.code), Some(CloseCode::NORMAL));
+        }
+        let sent = self.connection.link().outbox().sent();
+        let receipt = bye.receipt(self.epoch).filter(|receipt| receipt.received <= sent);
+        self.drop_transport(CloseCode::NORMAL);
+        self.connection.link_mut().end_sending(receipt.as_ref(), Unknown::Ended, NotDelivered::Ended);
+        // The client is gone for good and asks for no receipt.
+        self.answer(Answer::Ended { receipt: None });
+        self.finish(PeerClosed::ByPeer { code: bye.code, reason: bye.reason });
+    }
+
+    fn on_broken_protocol(&mut self, error: ProtocolError) {
+        self.tell(PeerEvent::PeerBrokeProtocol { error });
+        self.end_transport(Ended::Protocol(error), Some(error.close_code()));
+    }
+
+    /// The transport has ended, or has to. The state is kept.
+    fn end_transport(&mut self, ended: Ended, close: Option<CloseCode>) {
+        let transport = match close {
+            Some(code) => self.drop_transport(code),
+            None => self.connection.detach(),
+        };
+        if let Some(transport) = transport {
+            self.answer(Answer::Detached { transport });
+            self.tell(PeerEvent::Detached { ended });
+        }
+    }
+
+    fn drop_transport(&mut self, code: CloseCode) -> Option<TransportId> {
+        let transport = self.connection.detach()?;
+        self.outputs.push_back(PeerOutput::Close { transport, code });
+        Some(transport)
+    }
+
+    fn write_bye(&mut self, bye: Bye) {
+        if let Some(transport) = self.connection.transport() {
+            let mut text = String::new();
+            Frame::Bye(Box::new(bye)).encode(&mut text);
+            self.outputs.push_back(PeerOutput::Write { transport, text });
+        }
+    }
+
+    /// What is to be kept of this epoch. An epoch that nobody joined leaves nothing.
+    fn seal(&self, is_final: bool) -> Option<Receipt> {
+        self.is_joined.then(|| self.connection.link().receipt(self.epoch, is_final))
+    }
+
+    fn close_if_flushed(&mut self) {
+        if self.closing.poll_timeout().is_some() && self.connection.link().outbox().is_empty() {
+            self.end(PeerClosed::Flushed);
+        }
+    }
+
+    /// Ends the connection from this side, with a last word where somebody hears it.
+    fn end(&mut self, closed: PeerClosed) {
+        self.write_bye(Bye::last(CloseCode::ENDED, self.connection.link().report()));
+        self.drop_transport(CloseCode::NORMAL);
+        self.end_with_receipt(closed, Unknown::Closed, NotDelivered::Closed);
+    }
+
+    /// Ends the state: nothing more is handed over, and the receipt says so.
+    fn end_with_receipt(&mut self, closed: PeerClosed, written: Unknown, queued: NotDelivered) {
+        let receipt = self.seal(true);
+        let link = self.connection.link_mut();
+        link.end_sending(None, written, queued);
+        link.seal();
+        self.answer(Answer::Ended { receipt });
+        self.finish(closed);
+    }
+
+    fn finish(&mut self, closed: PeerClosed) {
+        self.connection.forget_epoch();
+        self.closing.disarm();
+        self.is_over = true;
+        self.tell(PeerEvent::Closed { reason: closed });
+    }
+}
+
+/// What becomes of the epoch when a hello comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// It goes on.
+    Resume,
+    /// The client never heard of it: it begins again, with nothing written.
+    Restart,
+    /// It ends, and another begins.
+    Fresh {
+        /// Whether its receipt proves what was never handed over.
+        is_final: bool,
+    },
+}
