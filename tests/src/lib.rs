@@ -1,0 +1,5 @@
+//! What the tests of Reattach share: a world of virtual time in which the real machines talk over an emulated network, a
+//! reference model, the bodies of the fuzz targets, and readers of the documents that must agree with the code.
+
+pub mod net;
+pub mod world;
