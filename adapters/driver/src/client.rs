@@ -1,0 +1,379 @@
+//! A client: one identity that stays connected.
+
+use std::sync::Arc;
+use std::time::Duration;
+use std::time::Instant;
+
+use async_tungstenite::tungstenite::http::HeaderName;
+use async_tungstenite::tungstenite::http::HeaderValue;
+use async_tungstenite::tungstenite::protocol::WebSocketConfig;
+use reattach_core::client;
+use reattach_core::client::Client as Machine;
+use reattach_core::client::Closed;
+use reattach_core::client::Event;
+use reattach_core::client::Secrets;
+use reattach_core::client::Status;
+use reattach_core::connection::Stats;
+use reattach_core::error::ApiMisuse;
+use reattach_core::id::ConnectionId;
+use reattach_core::id::ConnectionKey;
+use reattach_core::id::Name;
+use reattach_core::link::Delivery;
+use reattach_core::link::Outgoing;
+use reattach_core::reconnect::GiveUp;
+use reattach_core::reconnect::OpenError;
+use reattach_core::server::Answer;
+use reattach_core::wire::Payload;
+
+use crate::clock;
+use crate::dial::CredentialsProvider;
+use crate::dial::Target;
+use crate::dial::UrlError;
+use crate::dial::header;
+use crate::drive::Driver;
+use crate::drive::Opened;
+use crate::drive::Outside;
+use crate::mint;
+use crate::runtime::Runtime;
+use crate::runtime::Task;
+use crate::shared::Events;
+use crate::shared::Receipt;
+use crate::shared::Shared;
+use crate::socket;
+
+/// How a client behaves.
+#[derive(Clone, Debug, Default)]
+pub struct ClientConfig {
+    core: client::Config,
+    key: Option<ConnectionKey>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    credentials: Option<CredentialsProvider>,
+}
+
+impl ClientConfig {
+    /// The defaults.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Limits, timers and policies: everything that the machine itself can be told.
+    #[must_use]
+    pub fn with_core(mut self, core: client::Config) -> Self {
+        self.core = core;
+        self
+    }
+
+    /// The key of the connection. Without one a new key is minted, and the connection is another one for each client.
+    #[must_use]
+    pub const fn with_key(mut self, key: ConnectionKey) -> Self {
+        self.key = Some(key);
+        self
+    }
+
+    /// A header for every WebSocket handshake.
+    ///
+    /// # Errors
+    ///
+    /// [`UrlError::Header`] where it cannot be sent.
+    pub fn with_header(mut self, name: &str, value: &str) -> Result<Self, UrlError> {
+        self.headers.push(header(name, value)?);
+        Ok(self)
+    }
+
+    /// Whom to ask for credentials before every attempt.
+    #[must_use]
+    pub fn with_credentials(mut self, provider: CredentialsProvider) -> Self {
+        self.credentials = Some(provider);
+        self
+    }
+}
+
+/// Where a client stands, for people and for programs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConnectionState {
+    /// A transport is being opened, or waits for its welcome.
+    Connecting {
+        /// Which retry in a row it is; 0 for a first try.
+        attempt: u32,
+        /// How many are allowed, where there is a limit.
+        limit: Option<u32>,
+    },
+    /// Attached: what is sent goes out.
+    Attached,
+    /// No transport; the next try is due. What is sent is queued.
+    Detached {
+        /// Which retry in a row the next try is, from 1.
+        attempt: u32,
+        /// How many are allowed, where there is a limit.
+        limit: Option<u32>,
+        /// When it is due.
+        next_try: Instant,
+    },
+    /// Another instance holds the connection, and this client stopped.
+    Superseded,
+    /// The connection has ended.
+    Closed(Closed),
+    /// Trying stopped. [`Client::reconnect`] starts over.
+    Failed(GiveUp),
+}
+
+impl ConnectionState {
+    fn of(status: Status) -> Self {
+        match status {
+            Status::Connecting { retry, limit } => Self::Connecting { attempt: retry, limit },
+            Status::Attached => Self::Attached,
+            Status::Detached { retry, limit, retry_at } => {
+                Self::Detached { attempt: retry, limit, next_try: Instant::now() + clock::until(retry_at) }
+            }
+            Status::Superseded => Self::Superseded,
+            Status::Closed(closed) => Self::Closed(closed),
+            Status::Failed(reason) => Self::Failed(reason),
+            status => unreachable!("a status of another version: {status:?}"),
+        }
+    }
+}
+
+/// Why a client did not get as far as a first welcome.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The URL cannot be dialled.
+    #[error(transparent)]
+    Url(#[from] UrlError),
+    /// Trying stopped.
+    #[error("no connection: {0}")]
+    GaveUp(GiveUp),
+    /// Another instance holds the connection, and the client was told to stop then.
+    #[error("another instance holds the connection")]
+    Superseded,
+    /// The server ended the connection.
+    #[error("the server ended the connection")]
+    Ended,
+}
+
+/// One identity that stays connected. Cheap to clone; when the last clone is dropped the connection ends at once, as by
+/// [`Client::disconnect`].
+///
+/// Every method takes `&self` and may be called from any task.
+#[derive(Clone)]
+pub struct Client(Arc<Handle>);
+
+/// What the clones share; its end is the end of the client.
+struct Handle {
+    shared: Arc<Shared<Machine>>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shared.command(Machine::disconnect);
+    }
+}
+
+impl Client {
+    /// A client that begins to connect, on the given runtime. It returns at once; what is sent before the first welcome waits.
+    ///
+    /// # Errors
+    ///
+    /// [`UrlError`] where the URL cannot be dialled.
+    pub fn start(runtime: Arc<dyn Runtime>, url: &str, config: ClientConfig) -> Result<Self, UrlError> {
+        let ClientConfig { core, key, headers, credentials } = config;
+        let target = Arc::new(Target::new(url, headers)?);
+        let secrets = Secrets {
+            key: key.unwrap_or_else(mint::connection_key),
+            spare: Some(mint::connection_key()),
+            instance: mint::instance(),
+        };
+        let sizes = socket::sizes(&core.connection);
+        let shared = Shared::new(Machine::new(core, secrets, mint::seed(), clock::now()));
+        let dialler =
+            Dialler { runtime: Arc::clone(&runtime), target, credentials, sizes, shared: Arc::clone(&shared) };
+        Driver::spawn(Arc::clone(&shared), &runtime, dialler);
+        Ok(Self(Arc::new(Handle { shared })))
+    }
+
+    /// A client that is connected: the first welcome has come. The very first connect is retried like any other.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`] where the URL cannot be dialled or trying stopped.
+    pub async fn connect(runtime: Arc<dyn Runtime>, url: &str, config: ClientConfig) -> Result<Self, ConnectError> {
+        let client = Self::start(runtime, url, config)?;
+        let mut watch = client.watch();
+        loop {
+            match watch.state() {
+                ConnectionState::Attached => return Ok(client),
+                ConnectionState::Failed(reason) => return Err(ConnectError::GaveUp(reason)),
+                ConnectionState::Superseded => return Err(ConnectError::Superseded),
+                ConnectionState::Closed(_) => return Err(ConnectError::Ended),
+                ConnectionState::Connecting { .. } | ConnectionState::Detached { .. } => watch.changed().await,
+            }
+        }
+    }
+
+    /// Sends a reliable message, waiting for room in the outbox first. The receipt can be awaited for the one outcome.
+    ///
+    /// Cancel-safe: dropped before it returns, nothing was sent; once it returns, the message is on its way whatever happens
+    /// to the receipt.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiMisuse::TooLarge`], [`ApiMisuse::IdInUse`], and [`ApiMisuse::Ended`] once the connection has ended, is being
+    /// closed, or trying has stopped.
+    pub async fn send(&self, message: impl Into<Outgoing> + Send) -> Result<Receipt, ApiMisuse> {
+        self.0.shared.send(message.into()).await
+    }
+
+    /// Sends a reliable message if there is room now.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::send`], and [`ApiMisuse::QueueFull`].
+    pub fn try_send(&self, message: impl Into<Outgoing>) -> Result<Receipt, ApiMisuse> {
+        self.0.shared.try_send(message.into())
+    }
+
+    /// Sends an ephemeral message: now or never, without an outcome. A newer one of the same key replaces it.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiMisuse::NotAttached`], [`ApiMisuse::TooLarge`], [`ApiMisuse::Ended`].
+    pub fn send_ephemeral(&self, key: Name, payload: Payload) -> Result<(), ApiMisuse> {
+        self.0.shared.send_ephemeral(key, payload)
+    }
+
+    /// Takes the next message, which accepts it: the server is told that this application has it. `None` once the connection
+    /// has ended and everything was taken, or while trying has stopped.
+    ///
+    /// Cancel-safe: dropped before it returns, no message was taken.
+    pub async fn recv(&self) -> Option<Delivery> {
+        self.0.shared.recv().await
+    }
+
+    /// Takes the next message if one is there.
+    #[must_use]
+    pub fn try_recv(&self) -> Option<Delivery> {
+        self.0.shared.try_recv()
+    }
+
+    /// What the client tells from here on.
+    #[must_use]
+    pub fn events(&self) -> Events<Event> {
+        self.0.shared.subscribe()
+    }
+
+    /// Where the client stands.
+    #[must_use]
+    pub fn state(&self) -> ConnectionState {
+        ConnectionState::of(self.0.shared.lock().machine.status())
+    }
+
+    /// Watches where the client stands.
+    #[must_use]
+    pub fn watch(&self) -> StateWatch {
+        StateWatch { seen: self.0.shared.lock().version, shared: Arc::clone(&self.0.shared) }
+    }
+
+    /// The smoothed round trip, once measured.
+    #[must_use]
+    pub fn latency(&self) -> Option<Duration> {
+        self.stats().rtt
+    }
+
+    /// What was counted.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.0.shared.stats()
+    }
+
+    /// The connection's name.
+    #[must_use]
+    pub fn connection_id(&self) -> ConnectionId {
+        self.0.shared.lock().machine.connection_id()
+    }
+
+    /// Tries to attach now: instead of waiting, in place of a transport that is attached, or again after trying had stopped.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiMisuse::Ended`] once the connection has ended.
+    pub fn reconnect(&self) -> Result<(), ApiMisuse> {
+        self.0.shared.command(Machine::reconnect)
+    }
+
+    /// Ends the connection at once. Every message gets its outcome.
+    pub fn disconnect(&self) {
+        self.0.shared.command(Machine::disconnect);
+    }
+
+    /// Ends the connection once every message has its outcome, or after `patience`, and waits for that. Nothing more can be
+    /// sent.
+    ///
+    /// Dropping the future does not stop the closing.
+    pub async fn close(&self, patience: Duration) {
+        self.0.shared.close(patience).await;
+    }
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("cid", &self.connection_id()).field("state", &self.state()).finish()
+    }
+}
+
+/// Watches where a client stands. It does not keep the client alive.
+pub struct StateWatch {
+    shared: Arc<Shared<Machine>>,
+    seen: u64,
+}
+
+impl StateWatch {
+    /// Where the client stands.
+    #[must_use]
+    pub fn state(&mut self) -> ConnectionState {
+        let state = self.shared.lock();
+        self.seen = state.version;
+        ConnectionState::of(state.machine.status())
+    }
+
+    /// Waits until something has happened since [`StateWatch::state`] was asked last. Cancel-safe.
+    pub async fn changed(&mut self) {
+        loop {
+            let changed = self.shared.changed.listen();
+            if self.shared.lock().version != self.seen {
+                return;
+            }
+            changed.await;
+        }
+    }
+}
+
+impl std::fmt::Debug for StateWatch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StateWatch").finish_non_exhaustive()
+    }
+}
+
+/// What a client's driver needs beside the machine: somewhere to dial.
+struct Dialler {
+    runtime: Arc<dyn Runtime>,
+    target: Arc<Target>,
+    credentials: Option<CredentialsProvider>,
+    sizes: WebSocketConfig,
+    shared: Arc<Shared<Machine>>,
+}
+
+impl Outside for Dialler {
+    fn open(&mut self) -> Task<Result<Opened, OpenError>> {
+        // A client that took its spare key needs another one; this is the first thing it does after that.
+        self.shared.lock().machine.provide_key(mint::connection_key());
+        self.target.open(&self.runtime, self.credentials.as_ref(), self.sizes)
+    }
+
+    fn answer(&mut self, answer: Answer) {
+        unreachable!("a client answers to no registry: {answer:?}");
+    }
+
+    fn gone(&mut self) {}
+}

@@ -1,0 +1,362 @@
+//! The one event loop.
+//!
+//! A turn reads what has come, hands all of it to the machine in one go, does what the machine wants, and flushes once. It
+//! keeps reading while a write is blocked. Its work is bounded: a busy socket gives way after a while. Between turns it waits
+//! for the first of: the socket, a handle, the one timer.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Context;
+use std::task::Poll;
+use std::time::Duration;
+
+use async_tungstenite::tungstenite::Message;
+use reattach_core::id::TransportId;
+use reattach_core::reconnect::OpenError;
+use reattach_core::server::Answer;
+use reattach_core::time::Instant;
+use reattach_core::wire::CloseCode;
+use reattach_core::wire::Token;
+
+use crate::clock;
+use crate::machine::Machine;
+use crate::machine::Output;
+use crate::runtime::Runtime;
+use crate::runtime::Task;
+use crate::runtime::Timer;
+use crate::shared::Shared;
+use crate::socket::Frame;
+use crate::socket::Socket;
+
+/// A transport that was opened, with the credentials for its hello.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) socket: Socket,
+    pub(crate) token: Option<Token>,
+}
+
+/// What surrounds a machine and differs from one to the other.
+pub(crate) trait Outside: Send + Unpin + 'static {
+    /// Opens a transport.
+    fn open(&mut self) -> Task<Result<Opened, OpenError>>;
+
+    /// Carries an answer to the registry.
+    fn answer(&mut self, answer: Answer);
+
+    /// The machine is no longer driven.
+    fn gone(&mut self);
+}
+
+/// The task that drives one machine.
+pub(crate) struct Driver<M: Machine, O: Outside> {
+    shared: Arc<Shared<M>>,
+    runtime: Arc<dyn Runtime>,
+    outside: O,
+    /// The live transport; for a moment also the one that is being replaced.
+    sockets: Vec<(TransportId, Socket)>,
+    opening: Option<(TransportId, Task<Result<Opened, OpenError>>)>,
+    timer: Box<dyn Timer>,
+    /// What the timer is set for.
+    set_for: Option<Instant>,
+    news: News,
+    outputs: Vec<Output<M::Event>>,
+    /// Whether there is something that has not been polled yet, and so cannot wake this task.
+    has_unpolled: bool,
+}
+
+/// What has come and the machine has not been told.
+#[derive(Default)]
+struct News {
+    opened: Option<(TransportId, Result<Option<Token>, OpenError>)>,
+    messages: Vec<(TransportId, Message)>,
+    closed: Vec<(TransportId, CloseCode)>,
+}
+
+/// The most messages that a round reads before the machine sees them.
+const READS: usize = 64;
+/// The most bytes of them, one message more or less.
+const READ_BYTES: usize = 512 * 1024;
+/// The most rounds of a turn before it gives way.
+const ROUNDS: usize = 8;
+/// How long a transport that was closed may take to say so.
+const CLOSING: Duration = Duration::from_secs(2);
+
+impl<M: Machine, O: Outside> Driver<M, O> {
+    pub(crate) fn spawn(shared: Arc<Shared<M>>, runtime: &Arc<dyn Runtime>, outside: O) {
+        let timer = runtime.timer();
+        let driver = Self {
+            shared,
+            runtime: Arc::clone(runtime),
+            outside,
+            sockets: Vec::new(),
+            opening: None,
+            timer,
+            set_for: None,
+            news: News::default(),
+            outputs: Vec::new(),
+            has_unpolled: false,
+        };
+        runtime.spawn(Task::new(driver));
+    }
+
+    /// One turn. Returns whether the machine is over and everything is done.
+    fn turn(&mut self, cx: &mut Context<'_>) -> bool {
+        for _ in 0..ROUNDS {
+            let has_news = self.read(cx);
+            // What a flush lets go makes room for more, so the machine is asked again until a flush changes nothing.
+            loop {
+                let is_over = self.exchange();
+                let did_something = !self.outputs.is_empty();
+                self.execute();
+                let has_flushed = self.flush(cx);
+                if is_over {
+                    return true;
+                }
+                if !has_flushed && !did_something && self.news.closed.is_empty() {
+                    break;
+                }
+            }
+            if !has_news && !std::mem::take(&mut self.has_unpolled) {
+                return false;
+            }
+        }
+        cx.waker().wake_by_ref();
+        false
+    }
+
+    /// Reads what has come. Returns whether anything did.
+    fn read(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut has_news = self.poll_opening(cx);
+        let mut bytes = 0;
+        let mut index = 0;
+        'sockets: while let Some((transport, socket)) = self.sockets.get_mut(index) {
+            for _ in 0..READS {
+                if bytes > READ_BYTES {
+                    break;
+                }
+                match socket.poll_read(cx) {
+                    Poll::Ready(Frame::Message(message)) => {
+                        bytes += message.len();
+                        has_news = true;
+                        self.news.messages.push((*transport, message));
+                    }
+                    Poll::Ready(Frame::Closed { code, is_heard }) => {
+                        has_news = true;
+                        self.news.closed.push((*transport, code));
+                        let (_, socket) = self.sockets.swap_remove(index);
+                        if is_heard {
+                            close(&self.runtime, socket, code);
+                        }
+                        continue 'sockets;
+                    }
+                    Poll::Pending => break,
+                }
+            }
+            index += 1;
+        }
+        has_news
+    }
+
+    fn poll_opening(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some((transport, opening)) = &mut self.opening else { return false };
+        let Poll::Ready(opened) = Pin::new(opening).poll(cx) else { return false };
+        let transport = *transport;
+        self.opening = None;
+        let opened = opened.map(|Opened { socket, token }| {
+            self.sockets.push((transport, socket));
+            token
+        });
+        self.news.opened = Some((transport, opened));
+        true
+    }
+
+    /// Tells the machine what has come and asks it what to do. Returns whether it is over.
+    fn exchange(&mut self) -> bool {
+        let mut guard = self.shared.lock();
+        let state = &mut *guard;
+        for (transport, mut socket) in state.arrivals.drain(..) {
+            socket.lift_read_limit();
+            self.sockets.push((transport, socket));
+            self.has_unpolled = true;
+        }
+        let now = clock::now();
+        let machine = &mut state.machine;
+        if let Some((transport, opened)) = self.news.opened.take() {
+            machine.handle_opened(transport, opened, now);
+        }
+        for (transport, socket) in &mut self.sockets {
+            if let Some((read, written)) = socket.progress() {
+                machine.handle_progress(*transport, read, written, now);
+            }
+        }
+        for (transport, message) in self.news.messages.drain(..) {
+            if let Some(incoming) = Frame::incoming(&message) {
+                machine.handle_received(transport, incoming, now);
+            }
+        }
+        for (transport, code) in self.news.closed.drain(..) {
+            machine.handle_closed(transport, code, now);
+        }
+        if machine.poll_timeout().is_some_and(|at| at <= now) {
+            machine.handle_timeout(now);
+        }
+        let (mut has_room, mut has_changed) = (false, false);
+        while let Some(output) = state.machine.poll_output() {
+            match output {
+                Output::Event(event) => {
+                    if state.tell(&event) {
+                        has_room = true;
+                    } else {
+                        tracing::debug!(?event);
+                        has_changed = true;
+                    }
+                }
+                output @ (Output::Open { .. } | Output::Write { .. } | Output::Close { .. } | Output::Answer(_)) => {
+                    self.outputs.push(output);
+                }
+            }
+        }
+        let (is_over, has_delivery) = (state.machine.is_over(), state.machine.has_delivery());
+        if is_over {
+            state.end_subscriptions();
+        }
+        let wake_at = state.machine.poll_timeout();
+        state.armed = wake_at;
+        drop(guard);
+        self.arm(wake_at, now);
+        if has_changed {
+            self.shared.notify_all();
+        } else {
+            if has_room {
+                self.shared.room.notify(usize::MAX);
+            }
+            if has_delivery {
+                self.shared.delivery.notify(1);
+            }
+        }
+        is_over
+    }
+
+    fn arm(&mut self, at: Option<Instant>, now: Instant) {
+        if at != self.set_for {
+            self.set_for = at;
+            if let Some(at) = at {
+                self.timer.set(at - now);
+            }
+        }
+    }
+
+    /// Does what the machine wants.
+    fn execute(&mut self) {
+        for output in self.outputs.drain(..) {
+            match output {
+                Output::Open { transport } => {
+                    self.opening = Some((transport, self.outside.open()));
+                    self.has_unpolled = true;
+                }
+                Output::Write { transport, text } => {
+                    let Some(index) = self.sockets.iter().position(|(id, _)| *id == transport) else { continue };
+                    if let Err(code) = self.sockets[index].1.feed(text) {
+                        self.sockets.swap_remove(index);
+                        self.news.closed.push((transport, code));
+                    }
+                }
+                Output::Close { transport, code } => {
+                    self.opening.take_if(|(id, _)| *id == transport);
+                    if let Some(index) = self.sockets.iter().position(|(id, _)| *id == transport) {
+                        let (_, socket) = self.sockets.swap_remove(index);
+                        close(&self.runtime, socket, code);
+                    }
+                }
+                Output::Answer(answer) => self.outside.answer(answer),
+                Output::Event(_) => unreachable!("events were told under the lock"),
+            }
+        }
+    }
+
+    /// Flushes. Returns whether the machine has something to learn from it.
+    fn flush(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut has_flushed = false;
+        let closed = &mut self.news.closed;
+        self.sockets.retain_mut(|(transport, socket)| {
+            if !socket.is_dirty() {
+                return true;
+            }
+            match socket.poll_flush(cx) {
+                Poll::Ready(Ok(())) => has_flushed = true,
+                Poll::Ready(Err(code)) => {
+                    closed.push((*transport, code));
+                    return false;
+                }
+                Poll::Pending => {}
+            }
+            true
+        });
+        has_flushed
+    }
+}
+
+impl<M: Machine, O: Outside> Future for Driver<M, O> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        this.shared.register_driver(cx);
+        loop {
+            if this.turn(cx) {
+                return Poll::Ready(());
+            }
+            // The clock was looked at in the turn; the timer only wakes.
+            if this.set_for.is_none() || this.timer.poll_elapsed(cx).is_pending() {
+                return Poll::Pending;
+            }
+            this.set_for = None;
+        }
+    }
+}
+
+impl<M: Machine, O: Outside> Drop for Driver<M, O> {
+    /// The task ends: the machine is over, or the runtime goes down, or something panicked. Whoever waits is told the truth.
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        state.machine.disconnect(clock::now());
+        while let Some(output) = state.machine.poll_output() {
+            if let Output::Event(event) = output {
+                _ = state.tell(&event);
+            }
+        }
+        state.end_subscriptions();
+        drop(state);
+        self.shared.notify_all();
+        self.outside.gone();
+    }
+}
+
+/// Sees a transport to its end beside everything else, for a little while.
+pub(crate) fn close(runtime: &Arc<dyn Runtime>, mut socket: Socket, code: CloseCode) {
+    let mut timer = runtime.timer();
+    timer.set(CLOSING);
+    let mut has_started = false;
+    runtime.spawn(Task::new(std::future::poll_fn(move |cx| {
+        if timer.poll_elapsed(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        if !has_started {
+            has_started = true;
+            if socket.start_close(code).is_err() {
+                return Poll::Ready(());
+            }
+        }
+        if let Poll::Ready(Err(_)) = socket.poll_flush(cx) {
+            return Poll::Ready(());
+        }
+        loop {
+            match socket.poll_read(cx) {
+                Poll::Ready(Frame::Message(_)) => {}
+                Poll::Ready(Frame::Closed { .. }) => return Poll::Ready(()),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    })));
+}

@@ -1,0 +1,45 @@
+//! The driver of Reattach: the one event loop that carries the bytes between the pure machines of `reattach-core` and real
+//! WebSockets.
+//!
+//! Applications use it through a runtime's crate, such as `reattach-tokio`, which re-exports everything here. The types are
+//! the same on every runtime: [`Client`], [`Server`] and [`Connection`] are handles on tasks, and only dialling and listening
+//! differ ([`runtime::Runtime`]).
+//!
+//! There is no protocol here. What is written when, what is retried, what is lost and who is told: all that is decided in the
+//! core, and this crate does as it is told.
+
+#![forbid(unsafe_code)]
+
+mod client;
+pub mod clock;
+mod connection;
+mod dial;
+mod drive;
+mod machine;
+mod mint;
+pub mod runtime;
+mod server;
+mod shared;
+mod socket;
+
+pub use async_tungstenite::tungstenite::http;
+pub use reattach_core as core;
+
+pub use self::client::Client;
+pub use self::client::ClientConfig;
+pub use self::client::ConnectError;
+pub use self::client::ConnectionState;
+pub use self::client::StateWatch;
+pub use self::connection::Connection;
+pub use self::dial::Credentials;
+pub use self::dial::CredentialsError;
+pub use self::dial::CredentialsProvider;
+pub use self::dial::UrlError;
+pub use self::mint::connection_key;
+pub use self::server::Hello;
+pub use self::server::Origins;
+pub use self::server::Server;
+pub use self::server::ServerConfig;
+pub use self::server::Upgrade;
+pub use self::shared::Events;
+pub use self::shared::Receipt;

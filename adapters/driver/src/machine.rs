@@ -1,0 +1,243 @@
+//! The two machines behind one face, so that one loop drives both.
+
+use std::time::Duration;
+
+use reattach_core::client;
+use reattach_core::client::Client;
+use reattach_core::client::Status;
+use reattach_core::connection::Incoming;
+use reattach_core::connection::Stats;
+use reattach_core::error::ApiMisuse;
+use reattach_core::id::MessageId;
+use reattach_core::id::Name;
+use reattach_core::id::TransportId;
+use reattach_core::link::Delivery;
+use reattach_core::link::Outgoing;
+use reattach_core::outcome::Failure;
+use reattach_core::outcome::Outcome;
+use reattach_core::outcome::SendFailed;
+use reattach_core::reconnect::OpenError;
+use reattach_core::server::Answer;
+use reattach_core::server::Peer;
+use reattach_core::server::PeerEvent;
+use reattach_core::server::PeerInput;
+use reattach_core::server::PeerOutput;
+use reattach_core::time::Instant;
+use reattach_core::wire::CloseCode;
+use reattach_core::wire::Payload;
+use reattach_core::wire::Token;
+
+/// What a machine wants done.
+#[derive(Debug)]
+pub(crate) enum Output<E> {
+    Open { transport: TransportId },
+    Write { transport: TransportId, text: String },
+    Close { transport: TransportId, code: CloseCode },
+    Answer(Answer),
+    Event(E),
+}
+
+/// A machine of the core that holds one connection.
+pub(crate) trait Machine: Send + Unpin + 'static {
+    type Event: Clone + Send + Sync + Unpin + std::fmt::Debug + 'static;
+
+    fn handle_opened(&mut self, transport: TransportId, opened: Result<Option<Token>, OpenError>, now: Instant);
+    fn handle_received(&mut self, transport: TransportId, incoming: Incoming<'_>, now: Instant);
+    fn handle_progress(&mut self, transport: TransportId, read: u64, written: u64, now: Instant);
+    fn handle_closed(&mut self, transport: TransportId, code: CloseCode, now: Instant);
+    fn handle_timeout(&mut self, now: Instant);
+    fn poll_output(&mut self) -> Option<Output<Self::Event>>;
+    fn poll_timeout(&self) -> Option<Instant>;
+
+    fn send(&mut self, message: Outgoing, now: Instant) -> Result<MessageId, ApiMisuse>;
+    fn send_ephemeral(&mut self, key: Name, payload: Payload, now: Instant) -> Result<(), ApiMisuse>;
+    fn take(&mut self, now: Instant) -> Option<Delivery>;
+    fn close(&mut self, patience: Duration, now: Instant);
+    fn disconnect(&mut self, now: Instant);
+
+    fn has_delivery(&self) -> bool;
+    fn stats(&self) -> Stats;
+    /// Whether the connection has ended.
+    fn is_over(&self) -> bool;
+    /// Whether something may still come without anybody asking for it.
+    fn is_expecting(&self) -> bool;
+    /// The outcome that an event tells, if it tells one.
+    fn outcome(event: &Self::Event) -> Option<(MessageId, Outcome)>;
+}
+
+impl Machine for Client {
+    type Event = client::Event;
+
+    fn handle_opened(&mut self, transport: TransportId, opened: Result<Option<Token>, OpenError>, now: Instant) {
+        let input = match opened {
+            Ok(token) => client::Input::Opened { transport, token },
+            Err(error) => client::Input::OpenFailed { transport, error },
+        };
+        self.handle_input(input, now);
+    }
+
+    fn handle_received(&mut self, transport: TransportId, incoming: Incoming<'_>, now: Instant) {
+        self.handle_input(client::Input::Received { transport, incoming }, now);
+    }
+
+    fn handle_progress(&mut self, transport: TransportId, read: u64, written: u64, now: Instant) {
+        self.handle_input(client::Input::Progress { transport, read, written }, now);
+    }
+
+    fn handle_closed(&mut self, transport: TransportId, code: CloseCode, now: Instant) {
+        self.handle_input(client::Input::Closed { transport, code }, now);
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        Self::handle_timeout(self, now);
+    }
+
+    fn poll_output(&mut self) -> Option<Output<Self::Event>> {
+        Some(match Self::poll_output(self)? {
+            client::Output::Open { transport } => Output::Open { transport },
+            client::Output::Write { transport, text } => Output::Write { transport, text },
+            client::Output::Close { transport, code } => Output::Close { transport, code },
+            client::Output::Event(event) => Output::Event(event),
+        })
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        Self::poll_timeout(self)
+    }
+
+    fn send(&mut self, message: Outgoing, now: Instant) -> Result<MessageId, ApiMisuse> {
+        Self::send(self, message, now)
+    }
+
+    fn send_ephemeral(&mut self, key: Name, payload: Payload, now: Instant) -> Result<(), ApiMisuse> {
+        Self::send_ephemeral(self, key, payload, now)
+    }
+
+    fn take(&mut self, now: Instant) -> Option<Delivery> {
+        Self::take(self, now)
+    }
+
+    fn close(&mut self, patience: Duration, now: Instant) {
+        Self::close(self, patience, now);
+    }
+
+    fn disconnect(&mut self, now: Instant) {
+        Self::disconnect(self, now);
+    }
+
+    fn has_delivery(&self) -> bool {
+        Self::has_delivery(self)
+    }
+
+    fn stats(&self) -> Stats {
+        Self::stats(self)
+    }
+
+    fn is_over(&self) -> bool {
+        matches!(self.status(), Status::Closed(_))
+    }
+
+    fn is_expecting(&self) -> bool {
+        !matches!(self.status(), Status::Closed(_) | Status::Failed(_) | Status::Superseded)
+    }
+
+    fn outcome(event: &Self::Event) -> Option<(MessageId, Outcome)> {
+        if let client::Event::Delivered { id } = event {
+            return Some((*id, Outcome::Delivered));
+        }
+        if let client::Event::SendFailed(failed) = event {
+            return terminal(failed);
+        }
+        None
+    }
+}
+
+impl Machine for Peer {
+    type Event = PeerEvent;
+
+    fn handle_opened(&mut self, _: TransportId, _: Result<Option<Token>, OpenError>, _: Instant) {
+        unreachable!("a server opens no transports");
+    }
+
+    fn handle_received(&mut self, transport: TransportId, incoming: Incoming<'_>, now: Instant) {
+        self.handle_input(PeerInput::Received { transport, incoming }, now);
+    }
+
+    fn handle_progress(&mut self, transport: TransportId, read: u64, written: u64, now: Instant) {
+        self.handle_input(PeerInput::Progress { transport, read, written }, now);
+    }
+
+    fn handle_closed(&mut self, transport: TransportId, code: CloseCode, now: Instant) {
+        self.handle_input(PeerInput::Closed { transport, code }, now);
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        Self::handle_timeout(self, now);
+    }
+
+    fn poll_output(&mut self) -> Option<Output<Self::Event>> {
+        Some(match Self::poll_output(self)? {
+            PeerOutput::Write { transport, text } => Output::Write { transport, text },
+            PeerOutput::Close { transport, code } => Output::Close { transport, code },
+            PeerOutput::Answer(answer) => Output::Answer(answer),
+            PeerOutput::Event(event) => Output::Event(event),
+        })
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        Self::poll_timeout(self)
+    }
+
+    fn send(&mut self, message: Outgoing, now: Instant) -> Result<MessageId, ApiMisuse> {
+        Self::send(self, message, now)
+    }
+
+    fn send_ephemeral(&mut self, key: Name, payload: Payload, now: Instant) -> Result<(), ApiMisuse> {
+        Self::send_ephemeral(self, key, payload, now)
+    }
+
+    fn take(&mut self, now: Instant) -> Option<Delivery> {
+        Self::take(self, now)
+    }
+
+    fn close(&mut self, patience: Duration, now: Instant) {
+        Self::close(self, patience, now);
+    }
+
+    fn disconnect(&mut self, now: Instant) {
+        Self::disconnect(self, now);
+    }
+
+    fn has_delivery(&self) -> bool {
+        Self::has_delivery(self)
+    }
+
+    fn stats(&self) -> Stats {
+        Self::stats(self)
+    }
+
+    fn is_over(&self) -> bool {
+        Self::is_over(self)
+    }
+
+    fn is_expecting(&self) -> bool {
+        !Self::is_over(self)
+    }
+
+    fn outcome(event: &Self::Event) -> Option<(MessageId, Outcome)> {
+        if let PeerEvent::Delivered { id } = event {
+            return Some((*id, Outcome::Delivered));
+        }
+        if let PeerEvent::SendFailed(failed) = event {
+            return terminal(failed);
+        }
+        None
+    }
+}
+
+fn terminal(failed: &SendFailed) -> Option<(MessageId, Outcome)> {
+    match &failed.failure {
+        Failure::ForGood(outcome) => Some((failed.id, outcome.clone())),
+        Failure::ForNow { .. } => None,
+    }
+}

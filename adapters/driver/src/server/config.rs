@@ -1,0 +1,103 @@
+//! What a server can be told.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use reattach_core::id::ConnectionId;
+use reattach_core::id::Name;
+use reattach_core::id::Principal;
+use reattach_core::server;
+use reattach_core::wire::Token;
+
+use crate::runtime::Task;
+use crate::server::upgrade::Origins;
+use crate::server::upgrade::Upgrade;
+
+/// A hello that asks to be let in.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Hello {
+    /// The connection that it asks for. Its key is known to be right.
+    pub cid: ConnectionId,
+    /// The credentials in the hello.
+    pub token: Option<Token>,
+    /// The request with which the transport was opened: for cookies and headers.
+    pub upgrade: Upgrade,
+}
+
+/// Decides whose credentials a hello carries.
+#[derive(Clone)]
+struct Authenticator(Arc<dyn Fn(Hello) -> Task<Option<Principal>> + Send + Sync>);
+
+/// How a server behaves.
+#[derive(Clone, Default)]
+pub struct ServerConfig {
+    core: server::Config,
+    origins: Origins,
+    authenticator: Option<Authenticator>,
+}
+
+impl ServerConfig {
+    /// The defaults.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Limits, timers and caps: everything that the machines themselves can be told.
+    #[must_use]
+    pub fn with_core(mut self, core: server::Config) -> Self {
+        self.core = core;
+        self
+    }
+
+    /// Which web pages may connect. Default: none.
+    #[must_use]
+    pub fn with_origins(mut self, origins: Origins) -> Self {
+        self.origins = origins;
+        self
+    }
+
+    /// Whom to ask, for every hello of every transport, whose credentials it carries. The answer is the name of the principal
+    /// that the connection belongs to; `None` refuses. It has to come within the hello's timeout.
+    #[must_use]
+    pub fn with_authentication<F>(mut self, authenticate: impl Fn(Hello) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Option<Name>> + Send + 'static,
+    {
+        self.authenticator = Some(Authenticator(Arc::new(move |hello| {
+            let answer = authenticate(hello);
+            Task::new(async move { answer.await.map(Principal::Named) })
+        })));
+        self
+    }
+
+    /// What the machines are told: they ask about each hello where there is somebody to answer.
+    pub(super) fn machine(&self) -> server::Config {
+        let mut core = self.core.clone();
+        core.authenticate = self.authenticator.is_some();
+        core
+    }
+
+    pub(super) fn origins(&self) -> &Origins {
+        &self.origins
+    }
+
+    pub(super) fn authenticate(&self, hello: Hello) -> Task<Option<Principal>> {
+        match &self.authenticator {
+            Some(Authenticator(ask)) => ask(hello),
+            // The machine asks only where it was told to; then nobody answers, and nobody gets in.
+            None => Task::new(async { None }),
+        }
+    }
+}
+
+impl std::fmt::Debug for ServerConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ServerConfig")
+            .field("core", &self.core)
+            .field("origins", &self.origins)
+            .field("authenticates", &self.authenticator.is_some())
+            .finish()
+    }
+}

@@ -1,0 +1,311 @@
+//! The registry behind one lock, and the carrying of what it says: to the tasks that hold strangers' sockets, and to the
+//! connections' peers.
+//!
+//! Locks are taken in one order: the registry's, then a connection's. A connection's task never holds its own lock when it
+//! speaks to the registry.
+
+use std::collections::HashMap;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::task::Context;
+
+use event_listener::Event;
+use futures_util::task::AtomicWaker;
+use reattach_core::id::ConnectionId;
+use reattach_core::id::TransportId;
+use reattach_core::reconnect::OpenError;
+use reattach_core::server;
+use reattach_core::server::Answer;
+use reattach_core::server::Command;
+use reattach_core::server::Peer;
+use reattach_core::server::PeerId;
+use reattach_core::server::Registry;
+use reattach_core::server::RegistryEvent;
+use reattach_core::server::RegistryInput;
+use reattach_core::server::RegistryOutput;
+use reattach_core::time::Instant;
+use reattach_core::wire::CloseCode;
+use reattach_core::wire::Token;
+
+use crate::clock;
+use crate::connection::Connection;
+use crate::drive::Driver;
+use crate::drive::Opened;
+use crate::drive::Outside;
+use crate::mint;
+use crate::runtime::Runtime;
+use crate::runtime::Task;
+use crate::shared::Shared;
+
+/// What a task that holds a stranger's socket is told.
+pub(super) enum ToVisitor {
+    Write(String),
+    Close(CloseCode),
+    Authenticate {
+        cid: ConnectionId,
+        token: Option<Token>,
+    },
+    /// The socket goes to the connection's peer, with the command to attach it.
+    HandOver {
+        peer: Arc<Shared<Peer>>,
+        command: Command,
+    },
+}
+
+/// Where such a task is told it.
+#[derive(Default)]
+pub(super) struct Mailbox {
+    letters: Mutex<VecDeque<ToVisitor>>,
+    owner: AtomicWaker,
+}
+
+impl Mailbox {
+    fn put(&self, letter: ToVisitor) {
+        self.letters.lock().unwrap_or_else(PoisonError::into_inner).push_back(letter);
+        self.owner.wake();
+    }
+
+    /// The next letter. The task is woken when one comes later.
+    pub(super) fn take(&self, cx: Option<&Context<'_>>) -> Option<ToVisitor> {
+        if let Some(cx) = cx {
+            self.owner.register(cx.waker());
+        }
+        self.letters.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+}
+
+struct State {
+    registry: Registry,
+    mailboxes: HashMap<TransportId, Arc<Mailbox>>,
+    peers: HashMap<ConnectionId, (PeerId, Arc<Shared<Peer>>)>,
+    /// New connections that wait to be accepted; at most as many as there may be connections.
+    accepted: VecDeque<Connection>,
+    transports: u64,
+    /// What the timer task waits for.
+    armed: Option<Instant>,
+    is_shut_down: bool,
+}
+
+/// The registry with its surroundings.
+pub(super) struct Desk {
+    runtime: Arc<dyn Runtime>,
+    core: server::Config,
+    state: Mutex<State>,
+    /// A connection can be accepted, or none will be any more.
+    pub(super) arrived: Event,
+    /// The server has shut down.
+    pub(super) shut_down: Event,
+    timer: AtomicWaker,
+}
+
+impl Desk {
+    pub(super) fn new(runtime: Arc<dyn Runtime>, core: server::Config) -> Arc<Self> {
+        let state = State {
+            registry: Registry::new(core.clone(), clock::now()),
+            mailboxes: HashMap::new(),
+            peers: HashMap::new(),
+            accepted: VecDeque::new(),
+            transports: 0,
+            armed: None,
+            is_shut_down: false,
+        };
+        Arc::new(Self {
+            runtime,
+            core,
+            state: Mutex::new(state),
+            arrived: Event::new(),
+            shut_down: Event::new(),
+            timer: AtomicWaker::new(),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn runtime(&self) -> &Arc<dyn Runtime> {
+        &self.runtime
+    }
+
+    pub(super) fn core(&self) -> &server::Config {
+        &self.core
+    }
+
+    /// Counts a stream in. Nothing comes back where the caps, or a shutdown, turn it away.
+    pub(super) fn admit(self: &Arc<Self>, remote: Option<SocketAddr>) -> Option<(TransportId, Arc<Mailbox>)> {
+        let mut state = self.lock();
+        if state.is_shut_down {
+            return None;
+        }
+        state.transports += 1;
+        let transport = TransportId(state.transports);
+        let mailbox = Arc::new(Mailbox::default());
+        state.mailboxes.insert(transport, Arc::clone(&mailbox));
+        let address = remote.map(|remote| remote.ip());
+        let input = RegistryInput::Accepted { transport, address, mint: mint::for_transport() };
+        self.handle(&mut state, input);
+        // A transport that is turned away at once has its box taken from it.
+        state.mailboxes.contains_key(&transport).then_some((transport, mailbox))
+    }
+
+    /// Hands the registry an input and carries what it says.
+    pub(super) fn tell(self: &Arc<Self>, input: RegistryInput<'_>) {
+        self.handle(&mut self.lock(), input);
+    }
+
+    /// Nobody reads the box of this transport any more.
+    pub(super) fn forget(&self, transport: TransportId) {
+        self.lock().mailboxes.remove(&transport);
+    }
+
+    /// The next new connection.
+    pub(super) fn take_accepted(&self) -> Option<Connection> {
+        self.lock().accepted.pop_front()
+    }
+
+    pub(super) fn is_shut_down(&self) -> bool {
+        self.lock().is_shut_down
+    }
+
+    /// How many connections there are, attached or not, and how many transports.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        let state = self.lock();
+        (state.registry.connections(), state.registry.transports())
+    }
+
+    /// Stops everything: no transport is admitted any more, every connection ends, and its state with it.
+    pub(super) fn shut_down(&self) {
+        let mut state = self.lock();
+        state.is_shut_down = true;
+        let peers: Vec<_> = state.peers.drain().map(|(_, (_, peer))| peer).collect();
+        let mailboxes: Vec<_> = state.mailboxes.drain().map(|(_, mailbox)| mailbox).collect();
+        let accepted = std::mem::take(&mut state.accepted);
+        drop(state);
+        for peer in peers {
+            peer.command(Peer::shut_down);
+        }
+        for mailbox in mailboxes {
+            mailbox.put(ToVisitor::Close(CloseCode::GOING_AWAY));
+        }
+        drop(accepted);
+        self.arrived.notify(usize::MAX);
+        self.shut_down.notify(usize::MAX);
+        self.timer.wake();
+    }
+
+    /// Keeps the registry's time until the server shuts down.
+    pub(super) fn spawn_timer(self: &Arc<Self>) {
+        let desk = Arc::clone(self);
+        let mut timer = self.runtime.timer();
+        let mut set_for = None;
+        self.runtime.spawn(Task::new(std::future::poll_fn(move |cx| {
+            desk.timer.register(cx.waker());
+            loop {
+                let mut state = desk.lock();
+                if state.is_shut_down {
+                    return std::task::Poll::Ready(());
+                }
+                let now = clock::now();
+                if state.registry.poll_timeout().is_some_and(|at| at <= now) {
+                    state.registry.handle_timeout(now);
+                    desk.carry(&mut state);
+                }
+                let next = state.registry.poll_timeout();
+                state.armed = next;
+                drop(state);
+                let Some(at) = next else { return std::task::Poll::Pending };
+                if set_for != Some(at) {
+                    set_for = Some(at);
+                    timer.set(at - now);
+                }
+                if timer.poll_elapsed(cx).is_pending() {
+                    return std::task::Poll::Pending;
+                }
+                set_for = None;
+            }
+        })));
+    }
+
+    fn handle(self: &Arc<Self>, state: &mut State, input: RegistryInput<'_>) {
+        state.registry.handle_input(input, clock::now());
+        self.carry(state);
+        let next = state.registry.poll_timeout();
+        if next.is_some_and(|next| state.armed.is_none_or(|armed| next < armed)) {
+            self.timer.wake();
+        }
+    }
+
+    fn carry(self: &Arc<Self>, state: &mut State) {
+        while let Some(output) = state.registry.poll_output() {
+            match output {
+                RegistryOutput::Write { transport, text } => {
+                    if let Some(mailbox) = state.mailboxes.get(&transport) {
+                        mailbox.put(ToVisitor::Write(text));
+                    }
+                }
+                RegistryOutput::Close { transport, code } => {
+                    if let Some(mailbox) = state.mailboxes.remove(&transport) {
+                        mailbox.put(ToVisitor::Close(code));
+                    }
+                }
+                RegistryOutput::Authenticate { transport, cid, token } => {
+                    if let Some(mailbox) = state.mailboxes.get(&transport) {
+                        mailbox.put(ToVisitor::Authenticate { cid, token });
+                    }
+                }
+                RegistryOutput::Create(origin) => {
+                    let (id, principal) = (origin.id, origin.principal.clone());
+                    let shared = Shared::new(Peer::new(&self.core, origin, clock::now()));
+                    let carrier = Carrier { desk: Arc::clone(self), id };
+                    Driver::spawn(Arc::clone(&shared), &self.runtime, carrier);
+                    state.peers.insert(id.cid, (id, Arc::clone(&shared)));
+                    state.accepted.push_back(Connection::new(shared, id.cid, principal));
+                    self.arrived.notify(1);
+                }
+                RegistryOutput::Command { peer, command } => self.command(state, peer, command),
+                RegistryOutput::Event(event) => {
+                    tracing::debug!(?event);
+                    if let RegistryEvent::Removed { cid } = event {
+                        state.peers.remove(&cid);
+                    }
+                }
+            }
+        }
+    }
+
+    fn command(&self, state: &mut State, id: PeerId, command: Command) {
+        let Some((_, peer)) = state.peers.get(&id.cid).filter(|(known, _)| *known == id) else { return };
+        if let Command::Attach(attach) = &command {
+            // The socket is with the visitor's task, which brings the command along with it.
+            if let Some(mailbox) = state.mailboxes.remove(&attach.transport) {
+                mailbox.put(ToVisitor::HandOver { peer: Arc::clone(peer), command });
+            }
+            return;
+        }
+        peer.command(|peer, now| peer.handle_command(command, now));
+    }
+}
+
+/// What a peer's driver needs beside the machine: the way to the registry.
+struct Carrier {
+    desk: Arc<Desk>,
+    id: PeerId,
+}
+
+impl Outside for Carrier {
+    fn open(&mut self) -> Task<Result<Opened, OpenError>> {
+        unreachable!("a server opens no transports");
+    }
+
+    fn answer(&mut self, answer: Answer) {
+        self.desk.tell(RegistryInput::Answered { peer: self.id, answer });
+    }
+
+    fn gone(&mut self) {
+        self.desk.tell(RegistryInput::PeerGone { peer: self.id });
+    }
+}

@@ -1,0 +1,158 @@
+//! A server: connections that outlive their sockets.
+
+mod config;
+mod desk;
+mod upgrade;
+mod visit;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use futures_util::future::Either;
+use futures_util::future::select;
+
+use crate::connection::Connection;
+use crate::runtime::Io;
+use crate::runtime::Runtime;
+use crate::runtime::Task;
+
+pub use self::config::Hello;
+pub use self::config::ServerConfig;
+pub use self::upgrade::Origins;
+pub use self::upgrade::Upgrade;
+
+use self::desk::Desk;
+
+/// A server. Cheap to clone; when the last clone is dropped it shuts down, as by [`Server::shut_down`].
+#[derive(Clone)]
+pub struct Server(Arc<Handle>);
+
+struct Handle {
+    desk: Arc<Desk>,
+    config: Arc<ServerConfig>,
+    local: Option<SocketAddr>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.desk.shut_down();
+    }
+}
+
+/// How long a listener that cannot accept waits before it tries again: out of file descriptors, mostly.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+impl Server {
+    /// A server without a listener: it serves the streams that it is given ([`Server::serve`]).
+    #[must_use]
+    pub fn new(runtime: Arc<dyn Runtime>, config: ServerConfig) -> Self {
+        Self::with_address(runtime, config, None)
+    }
+
+    /// A server that listens on an address such as `127.0.0.1:0`.
+    ///
+    /// # Errors
+    ///
+    /// What the system says to the address.
+    pub async fn bind(runtime: Arc<dyn Runtime>, address: &str, config: ServerConfig) -> io::Result<Self> {
+        let mut listener = runtime.listen(address.to_owned()).await?;
+        let server = Self::with_address(Arc::clone(&runtime), config, Some(listener.local_addr()?));
+        let desk = Arc::clone(&server.0.desk);
+        let config = Arc::clone(&server.0.config);
+        let accepting = Arc::clone(&runtime);
+        runtime.spawn(Task::new(async move {
+            loop {
+                let shut_down = desk.shut_down.listen();
+                if desk.is_shut_down() {
+                    return;
+                }
+                let next = std::pin::pin!(std::future::poll_fn(|cx| listener.poll_accept(cx)));
+                match select(next, shut_down).await {
+                    Either::Left((Ok((io, remote)), _)) => receive(&desk, &config, io, Some(remote)),
+                    Either::Left((Err(error), _)) => {
+                        tracing::warn!(%error, "cannot accept");
+                        pause(&accepting).await;
+                    }
+                    Either::Right(_) => return,
+                }
+            }
+        }));
+        Ok(server)
+    }
+
+    fn with_address(runtime: Arc<dyn Runtime>, config: ServerConfig, local: Option<SocketAddr>) -> Self {
+        let desk = Desk::new(runtime, config.machine());
+        desk.spawn_timer();
+        Self(Arc::new(Handle { desk, config: Arc::new(config), local }))
+    }
+
+    /// Serves a stream that the caller accepted, from the HTTP request on. `remote` is what the cap per address counts.
+    pub fn serve(&self, io: impl Io, remote: Option<SocketAddr>) {
+        receive(&self.0.desk, &self.0.config, Box::new(io), remote);
+    }
+
+    /// The next new connection. A client that comes back is not a new one. `None` once the server has shut down.
+    ///
+    /// Cancel-safe: dropped before it returns, no connection was taken.
+    pub async fn accept(&self) -> Option<Connection> {
+        loop {
+            let arrived = self.0.desk.arrived.listen();
+            if let Some(connection) = self.0.desk.take_accepted() {
+                return Some(connection);
+            }
+            if self.0.desk.is_shut_down() {
+                return None;
+            }
+            arrived.await;
+        }
+    }
+
+    /// The address that it listens on, where it does.
+    #[must_use]
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.0.local
+    }
+
+    /// How many connections there are, attached or not.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.0.desk.counts().0
+    }
+
+    /// How many transports there are, attached or not.
+    #[must_use]
+    pub fn transports(&self) -> usize {
+        self.0.desk.counts().1
+    }
+
+    /// Stops at once and loses all state: the listener goes, transports are closed as going away, every connection ends and
+    /// every message gets its outcome. Clients come back to whatever listens then.
+    pub fn shut_down(&self) {
+        self.0.desk.shut_down();
+    }
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server").field("local", &self.0.local).finish_non_exhaustive()
+    }
+}
+
+fn receive(desk: &Arc<Desk>, config: &Arc<ServerConfig>, io: Box<dyn Io>, remote: Option<SocketAddr>) {
+    let Some((transport, mailbox)) = desk.admit(remote) else { return };
+    let visit = visit::visit(Arc::clone(desk), Arc::clone(config), transport, mailbox, io, remote);
+    desk.runtime().spawn(Task::new(visit));
+}
+
+async fn pause(runtime: &Arc<dyn Runtime>) {
+    let mut timer = runtime.timer();
+    timer.set(ACCEPT_PAUSE);
+    std::future::poll_fn(move |cx| match timer.poll_elapsed(cx) {
+        Poll::Ready(()) => Poll::Ready(()),
+        Poll::Pending => Poll::Pending,
+    })
+    .await;
+}

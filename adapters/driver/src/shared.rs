@@ -1,0 +1,333 @@
+//! What the handles of a connection and the task that drives it share: the machine, behind one lock.
+//!
+//! Because the application takes messages out of the machine itself, under that lock, the moment of hand-over is exact: what
+//! an application has not taken, a machine that ends can say for certain that nobody took.
+
+use std::collections::HashMap;
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::sync::Weak;
+use std::task::Context;
+use std::task::Poll;
+use std::time::Duration;
+
+use event_listener::Event;
+use futures_channel::oneshot;
+use futures_util::task::AtomicWaker;
+use reattach_core::connection::Stats;
+use reattach_core::error::ApiMisuse;
+use reattach_core::id::MessageId;
+use reattach_core::id::Name;
+use reattach_core::id::TransportId;
+use reattach_core::link::Delivery;
+use reattach_core::link::Outgoing;
+use reattach_core::outcome::Outcome;
+use reattach_core::outcome::Unknown;
+use reattach_core::time::Instant;
+use reattach_core::wire::Payload;
+
+use crate::clock;
+use crate::machine::Machine;
+use crate::socket::Socket;
+
+/// The machine and what surrounds it.
+pub(crate) struct State<M: Machine> {
+    pub(crate) machine: M,
+    /// Who waits for which outcome. An entry goes when its outcome comes.
+    receipts: HashMap<MessageId, oneshot::Sender<Outcome>>,
+    subscribers: Vec<Weak<Subscription<M::Event>>>,
+    /// Transports that the server has handed over and the driver has not picked up.
+    pub(crate) arrivals: Vec<(TransportId, Socket)>,
+    /// What the driver's timer is set for.
+    pub(crate) armed: Option<Instant>,
+    /// Counts changes that watchers are told of.
+    pub(crate) version: u64,
+}
+
+impl<M: Machine> State<M> {
+    /// Tells an event to whoever waits for it. Returns whether it was an outcome, which frees room; anything else is a change
+    /// that watchers are told of.
+    pub(crate) fn tell(&mut self, event: &M::Event) -> bool {
+        self.subscribers.retain(|subscriber| match subscriber.upgrade() {
+            Some(subscription) => {
+                subscription.push(event.clone());
+                true
+            }
+            None => false,
+        });
+        let Some((id, outcome)) = M::outcome(event) else {
+            self.version += 1;
+            return false;
+        };
+        if let Some(receipt) = self.receipts.remove(&id) {
+            // Nobody need be waiting.
+            _ = receipt.send(outcome);
+        }
+        true
+    }
+
+    /// Nothing more will be told.
+    pub(crate) fn end_subscriptions(&mut self) {
+        for subscriber in self.subscribers.drain(..) {
+            if let Some(subscription) = subscriber.upgrade() {
+                subscription.end();
+            }
+        }
+    }
+}
+
+/// The lock, and the ways to wake each other.
+pub(crate) struct Shared<M: Machine> {
+    state: Mutex<State<M>>,
+    driver: AtomicWaker,
+    /// Something can be taken, or nothing will come any more.
+    pub(crate) delivery: Event,
+    /// Room came free, or none will any more.
+    pub(crate) room: Event,
+    /// The version has changed.
+    pub(crate) changed: Event,
+}
+
+impl<M: Machine> Shared<M> {
+    pub(crate) fn new(machine: M) -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::new(State {
+                machine,
+                receipts: HashMap::new(),
+                subscribers: Vec::new(),
+                arrivals: Vec::new(),
+                armed: None,
+                version: 0,
+            }),
+            driver: AtomicWaker::new(),
+            delivery: Event::new(),
+            room: Event::new(),
+            changed: Event::new(),
+        })
+    }
+
+    /// The state. A panic elsewhere does not make it unusable: the driver that panicked ends the machine.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State<M>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has the driver take a turn.
+    pub(crate) fn wake_driver(&self) {
+        self.driver.wake();
+    }
+
+    /// The driver is about to look at everything; what happens from here on wakes it.
+    pub(crate) fn register_driver(&self, cx: &Context<'_>) {
+        self.driver.register(cx.waker());
+    }
+
+    /// Wakes everybody who waits for something that may have happened.
+    pub(crate) fn notify_all(&self) {
+        self.delivery.notify(usize::MAX);
+        self.room.notify(usize::MAX);
+        self.changed.notify(usize::MAX);
+    }
+
+    /// Calls a command on the machine and has the driver see to what follows.
+    pub(crate) fn command<T>(&self, command: impl FnOnce(&mut M, Instant) -> T) -> T {
+        let result = command(&mut self.lock().machine, clock::now());
+        self.wake_driver();
+        result
+    }
+
+    pub(crate) fn try_send(&self, message: Outgoing) -> Result<Receipt, ApiMisuse> {
+        let mut state = self.lock();
+        let id = state.machine.send(message, clock::now())?;
+        let (sender, receiver) = oneshot::channel();
+        state.receipts.insert(id, sender);
+        drop(state);
+        self.wake_driver();
+        Ok(Receipt { id, outcome: receiver })
+    }
+
+    pub(crate) async fn send(&self, message: Outgoing) -> Result<Receipt, ApiMisuse> {
+        loop {
+            // Listening first: room that comes free between the look and the wait is not missed.
+            let room = self.room.listen();
+            match self.try_send(message.clone()) {
+                Err(ApiMisuse::QueueFull) => room.await,
+                result => return result,
+            }
+        }
+    }
+
+    pub(crate) fn send_ephemeral(&self, key: Name, payload: Payload) -> Result<(), ApiMisuse> {
+        self.command(|machine, now| machine.send_ephemeral(key, payload, now))
+    }
+
+    /// Hands the next message over, if there is one.
+    pub(crate) fn try_recv(&self) -> Option<Delivery> {
+        let mut state = self.lock();
+        let delivery = state.machine.take(clock::now())?;
+        let has_more = state.machine.has_delivery();
+        let is_report_due = state.machine.poll_timeout().is_some_and(|at| state.armed.is_none_or(|armed| at < armed));
+        drop(state);
+        if has_more {
+            self.delivery.notify(1);
+        }
+        if is_report_due {
+            self.wake_driver();
+        }
+        Some(delivery)
+    }
+
+    pub(crate) async fn recv(&self) -> Option<Delivery> {
+        loop {
+            if let Some(delivery) = self.try_recv() {
+                return Some(delivery);
+            }
+            let delivery = self.delivery.listen();
+            {
+                let state = self.lock();
+                if !state.machine.has_delivery() && !state.machine.is_expecting() {
+                    return None;
+                }
+                if state.machine.has_delivery() {
+                    continue;
+                }
+            }
+            delivery.await;
+        }
+    }
+
+    pub(crate) async fn close(&self, patience: Duration) {
+        self.command(|machine, now| machine.close(patience, now));
+        self.ended().await;
+    }
+
+    /// Waits until the connection has ended.
+    pub(crate) async fn ended(&self) {
+        loop {
+            let changed = self.changed.listen();
+            if self.lock().machine.is_over() {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    pub(crate) fn subscribe(&self) -> Events<M::Event> {
+        let subscription = Arc::new(Subscription::new());
+        let mut state = self.lock();
+        if state.machine.is_over() {
+            subscription.end();
+        } else {
+            state.subscribers.push(Arc::downgrade(&subscription));
+        }
+        Events(subscription)
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        self.lock().machine.stats()
+    }
+}
+
+/// A message that was sent. Await it for its one outcome; dropping it changes nothing.
+#[derive(Debug)]
+pub struct Receipt {
+    id: MessageId,
+    outcome: oneshot::Receiver<Outcome>,
+}
+
+impl Receipt {
+    /// The message's name.
+    #[must_use]
+    pub const fn id(&self) -> MessageId {
+        self.id
+    }
+}
+
+impl Future for Receipt {
+    type Output = Outcome;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
+        Pin::new(&mut self.outcome).poll(cx).map(|outcome| {
+            // The sender goes without a word only if the whole runtime went down around the machine.
+            outcome.unwrap_or(Outcome::Unknown { reason: Unknown::Closed })
+        })
+    }
+}
+
+/// What a connection tells, from the moment of subscription on.
+///
+/// The newest [`Events::CAPACITY`] events wait to be read; older ones are dropped and counted.
+#[derive(Debug)]
+pub struct Events<E>(Arc<Subscription<E>>);
+
+#[derive(Debug)]
+pub(crate) struct Subscription<E> {
+    queue: Mutex<EventQueue<E>>,
+    arrived: Event,
+}
+
+#[derive(Debug)]
+struct EventQueue<E> {
+    events: VecDeque<E>,
+    missed: u64,
+    is_ended: bool,
+}
+
+impl<E> Subscription<E> {
+    fn new() -> Self {
+        let queue = EventQueue { events: VecDeque::new(), missed: 0, is_ended: false };
+        Self { queue: Mutex::new(queue), arrived: Event::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, EventQueue<E>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, event: E) {
+        let mut queue = self.lock();
+        if queue.events.len() == Events::<E>::CAPACITY {
+            queue.events.pop_front();
+            queue.missed += 1;
+        }
+        queue.events.push_back(event);
+        drop(queue);
+        self.arrived.notify(usize::MAX);
+    }
+
+    fn end(&self) {
+        self.lock().is_ended = true;
+        self.arrived.notify(usize::MAX);
+    }
+}
+
+impl<E> Events<E> {
+    /// The most events that wait: the outcomes of more than a full outbox.
+    pub const CAPACITY: usize = 1_024;
+
+    /// The next event; `None` once the connection has ended and everything was read. Cancel-safe.
+    pub async fn next(&mut self) -> Option<E> {
+        loop {
+            let arrived = self.0.arrived.listen();
+            {
+                let mut queue = self.0.lock();
+                if let Some(event) = queue.events.pop_front() {
+                    return Some(event);
+                }
+                if queue.is_ended {
+                    return None;
+                }
+            }
+            arrived.await;
+        }
+    }
+
+    /// How many events were dropped because nobody read them.
+    #[must_use]
+    pub fn missed(&self) -> u64 {
+        self.0.lock().missed
+    }
+}

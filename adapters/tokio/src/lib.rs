@@ -1,0 +1,127 @@
+//! Reattach on tokio.
+//!
+//! This crate is the runtime for [`reattach_driver`], and that crate's types under one roof.
+
+#![forbid(unsafe_code)]
+
+use std::future::Future as _;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Context;
+use std::task::Poll;
+use std::time::Duration;
+
+use async_tungstenite::tokio::TokioAdapter;
+use tokio::net::TcpListener;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tokio::time::Sleep;
+
+pub use reattach_driver::*;
+
+use self::runtime::Io;
+use self::runtime::Listener;
+use self::runtime::Runtime;
+use self::runtime::Task;
+use self::runtime::Timer;
+
+/// Connects to a server, on the tokio runtime that this is called in. The first welcome has come when it returns; the very
+/// first connect is retried like any other.
+///
+/// # Errors
+///
+/// [`ConnectError`] where the URL cannot be dialled or trying stopped.
+pub async fn connect(url: &str, config: ClientConfig) -> Result<Client, ConnectError> {
+    Client::connect(Arc::new(Tokio), url, config).await
+}
+
+/// Begins to connect to a server and returns at once, on the tokio runtime that this is called in. What is sent before the
+/// first welcome waits.
+///
+/// # Errors
+///
+/// [`UrlError`] where the URL cannot be dialled.
+pub fn start(url: &str, config: ClientConfig) -> Result<Client, UrlError> {
+    Client::start(Arc::new(Tokio), url, config)
+}
+
+/// Listens on an address such as `127.0.0.1:0`, on the tokio runtime that this is called in.
+///
+/// # Errors
+///
+/// What the system says to the address.
+pub async fn bind(address: &str, config: ServerConfig) -> io::Result<Server> {
+    Server::bind(Arc::new(Tokio), address, config).await
+}
+
+/// A server without a listener, on the tokio runtime that this is called in. Give it streams with [`serve`].
+#[must_use]
+pub fn server(config: ServerConfig) -> Server {
+    Server::new(Arc::new(Tokio), config)
+}
+
+/// Has a server serve a stream that the caller accepted, from the HTTP request on.
+pub fn serve<S>(server: &Server, stream: S, remote: Option<SocketAddr>)
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
+{
+    server.serve(TokioAdapter::new(stream), remote);
+}
+
+/// The tokio runtime.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tokio;
+
+impl Runtime for Tokio {
+    fn spawn(&self, task: Task<()>) {
+        tokio::spawn(task);
+    }
+
+    fn timer(&self) -> Box<dyn Timer> {
+        Box::new(SleepTimer(Box::pin(tokio::time::sleep(Duration::ZERO))))
+    }
+
+    fn dial(&self, host: String, port: u16) -> Task<io::Result<Box<dyn Io>>> {
+        Task::new(async move { wrap(TcpStream::connect((host, port)).await?) })
+    }
+
+    fn listen(&self, address: String) -> Task<io::Result<Box<dyn Listener>>> {
+        Task::new(async move { Ok(Box::new(Accepting(TcpListener::bind(address).await?)) as Box<dyn Listener>) })
+    }
+}
+
+fn wrap(stream: TcpStream) -> io::Result<Box<dyn Io>> {
+    stream.set_nodelay(true)?;
+    Ok(Box::new(TokioAdapter::new(stream)))
+}
+
+struct SleepTimer(Pin<Box<Sleep>>);
+
+impl Timer for SleepTimer {
+    fn set(&mut self, after: Duration) {
+        // Beyond what the runtime's clock can name, a month is as good as for ever: the loop looks again.
+        const FAR: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+        self.0.as_mut().reset(Instant::now() + after.min(FAR));
+    }
+
+    fn poll_elapsed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+struct Accepting(TcpListener);
+
+impl Listener for Accepting {
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(Box<dyn Io>, SocketAddr)>> {
+        self.0.poll_accept(cx).map(|accepted| {
+            let (stream, remote) = accepted?;
+            Ok((wrap(stream)?, remote))
+        })
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+}
