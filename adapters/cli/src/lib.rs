@@ -1,0 +1,8 @@
+//! The `reattach` command, as a library: the demonstration, and the proxy that breaks connections for it and for tests.
+
+#![forbid(unsafe_code)]
+
+pub mod connect;
+pub mod demo;
+pub mod proxy;
+pub mod serve;

@@ -1,0 +1,76 @@
+//! The `reattach` command.
+//!
+//! Exit codes: 0, all went well; 1, it could not be done, or a promise was broken; 2, the command line makes no sense; 3, some
+//! messages were not delivered, or nobody can tell; 130, interrupted.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::Subcommand;
+use reattach_cli::connect;
+use reattach_cli::demo;
+use reattach_cli::serve;
+
+/// Messages that survive their sockets
+#[derive(Debug, Parser)]
+#[command(name = "reattach", version, about, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Break real sockets on purpose, with and without the layer, and count what arrives
+    Demo(demo::Options),
+    /// Serve connections, for trying things out
+    Serve(serve::Options),
+    /// Send lines from stdin and print messages as lines, whatever happens to the socket
+    Connect(connect::Options),
+}
+
+/// Some messages were not delivered, or nobody can tell.
+const NOT_ALL_DELIVERED: u8 = 3;
+/// What shells make of an interrupt.
+const INTERRUPTED: u8 = 130;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Demo(options) => match interruptible(demo::run(&options)).await {
+            Some(Ok((text, kept))) => {
+                print!("{text}");
+                if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+            }
+            Some(Err(error)) => fail(&error, "run it again with --seed to repeat the same faults"),
+            None => ExitCode::from(INTERRUPTED),
+        },
+        Command::Serve(options) => match serve::run(&options).await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error, "try another address with --listen, such as 127.0.0.1:0"),
+        },
+        Command::Connect(options) => match interruptible(connect::run(&options)).await {
+            Some(Ok(tally)) => {
+                if !options.quiet {
+                    eprintln!("{}", connect::summary(&tally));
+                }
+                if tally.failed + tally.unknown > 0 { ExitCode::from(NOT_ALL_DELIVERED) } else { ExitCode::SUCCESS }
+            }
+            Some(Err(error)) => fail(&error, "is the server running? `reattach serve --echo` starts one"),
+            None => ExitCode::from(INTERRUPTED),
+        },
+    }
+}
+
+async fn interruptible<T>(work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        done = work => Some(done),
+        _ = tokio::signal::ctrl_c() => None,
+    }
+}
+
+fn fail(error: &dyn std::error::Error, hint: &str) -> ExitCode {
+    eprintln!("error: {error}");
+    eprintln!("hint: {hint}");
+    ExitCode::FAILURE
+}

@@ -1,0 +1,81 @@
+//! `reattach serve`: a server for trying things out.
+
+use std::io;
+use std::io::Write as _;
+
+use clap::Args;
+use reattach_tokio::Connection;
+use reattach_tokio::Origins;
+use reattach_tokio::ServerConfig;
+use reattach_tokio::core::link::Delivery;
+
+use crate::connect::line_of;
+
+/// What the server can be told.
+#[derive(Args, Clone, Debug)]
+pub struct Options {
+    /// Where to listen; port 0 takes a free one
+    #[arg(long, default_value = "127.0.0.1:9400")]
+    pub listen: String,
+    /// Send each message back on its connection; without this each is printed, one line each
+    #[arg(long)]
+    pub echo: bool,
+    /// Let pages of this origin connect, such as https://example.org; may be repeated
+    #[arg(long = "origin", value_name = "ORIGIN")]
+    pub origins: Vec<String>,
+}
+
+/// Serves until it is interrupted. The address goes to stdout once it listens.
+///
+/// # Errors
+///
+/// What the system says to the address, or to stdout.
+pub async fn run(options: &Options) -> io::Result<()> {
+    let origins = if options.origins.is_empty() { Origins::None } else { Origins::These(options.origins.clone()) };
+    let server = reattach_tokio::bind(&options.listen, ServerConfig::new().with_origins(origins)).await?;
+    let address = server.local_addr().expect("a bound server has an address");
+    writeln!(io::stdout(), "ws://{address}/")?;
+    let echo = options.echo;
+    let serving = async {
+        while let Some(connection) = server.accept().await {
+            eprintln!("{}: new connection", connection.id());
+            tokio::spawn(async move {
+                serve(&connection, echo).await;
+                eprintln!("{}: ended", connection.id());
+            });
+        }
+    };
+    tokio::select! {
+        () = serving => {}
+        interrupted = tokio::signal::ctrl_c() => interrupted?,
+    }
+    server.shut_down();
+    Ok(())
+}
+
+async fn serve(connection: &Connection, echo: bool) {
+    while let Some(delivery) = connection.recv().await {
+        if echo {
+            answer(connection, delivery).await;
+        } else if let Err(error) = writeln!(io::stdout(), "{}", line_of(delivery.payload())) {
+            return eprintln!("stdout: {error}");
+        }
+    }
+}
+
+async fn answer(connection: &Connection, delivery: Delivery) {
+    let answered = match delivery {
+        // What came is handed on, so it has to be checked; what is no JSON cannot be.
+        Delivery::Message { payload, .. } => match payload.check() {
+            Ok(payload) => connection.send(payload).await.map(drop),
+            Err(error) => return eprintln!("{}: a message that is not JSON: {error}", connection.id()),
+        },
+        Delivery::Ephemeral { key, payload } => match payload.check() {
+            Ok(payload) => connection.send_ephemeral(key, payload),
+            Err(error) => return eprintln!("{}: a message that is not JSON: {error}", connection.id()),
+        },
+    };
+    if let Err(error) = answered {
+        eprintln!("{}: no answer sent: {error}", connection.id());
+    }
+}
