@@ -135,10 +135,12 @@ impl Policy {
             Ended::Closed(code) => Self::of_code(*code),
             Ended::NotOpened(OpenError::Refused { status: 401 | 403 } | OpenError::NoCredentials) => Self::Credentials,
             Ended::NotOpened(OpenError::Refused { status: 429 | 503 }) => Self::Late,
-            Ended::NotOpened(OpenError::Refused { status: 404 | 408 | 425 | 500.. } | OpenError::Unreachable) => {
-                Self::Backoff
-            }
-            Ended::NotOpened(OpenError::Refused { .. } | OpenError::Insecure | OpenError::WrongProtocol) => Self::Stop,
+            Ended::NotOpened(OpenError::Refused { status: 404 | 408 | 425 }) => Self::Backoff,
+            Ended::NotOpened(
+                OpenError::Refused { status: 400..=499 } | OpenError::Insecure | OpenError::WrongProtocol,
+            ) => Self::Stop,
+            // Also whatever a captive portal or a proxy in between makes of an upgrade.
+            Ended::NotOpened(OpenError::Refused { .. } | OpenError::Unreachable) => Self::Backoff,
             Ended::ConnectTimeout | Ended::HelloTimeout | Ended::Stalled | Ended::Protocol(_) | Ended::Local => {
                 Self::Backoff
             }

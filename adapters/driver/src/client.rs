@@ -26,6 +26,7 @@ use reattach_core::server::Answer;
 use reattach_core::wire::Payload;
 
 use crate::clock;
+use crate::closing::Closing;
 use crate::dial::CredentialsProvider;
 use crate::dial::Target;
 use crate::dial::UrlError;
@@ -189,7 +190,8 @@ impl Client {
         let shared = Shared::new(Machine::new(core, secrets, mint::seed(), clock::now()));
         let dialler =
             Dialler { runtime: Arc::clone(&runtime), target, credentials, sizes, shared: Arc::clone(&shared) };
-        Driver::spawn(Arc::clone(&shared), &runtime, dialler);
+        let closing = Closing::new(Arc::clone(&runtime));
+        Driver::spawn(Arc::clone(&shared), &runtime, closing, dialler);
         Ok(Self(Arc::new(Handle { shared })))
     }
 

@@ -9,7 +9,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
-use std::time::Duration;
 
 use async_tungstenite::tungstenite::Message;
 use reattach_core::id::TransportId;
@@ -20,6 +19,7 @@ use reattach_core::wire::CloseCode;
 use reattach_core::wire::Token;
 
 use crate::clock;
+use crate::closing::Closing;
 use crate::machine::Machine;
 use crate::machine::Output;
 use crate::runtime::Runtime;
@@ -51,8 +51,8 @@ pub(crate) trait Outside: Send + Unpin + 'static {
 /// The task that drives one machine.
 pub(crate) struct Driver<M: Machine, O: Outside> {
     shared: Arc<Shared<M>>,
-    runtime: Arc<dyn Runtime>,
     outside: O,
+    closing: Arc<Closing>,
     /// The live transport; for a moment also the one that is being replaced.
     sockets: Vec<(TransportId, Socket)>,
     opening: Option<(TransportId, Task<Result<Opened, OpenError>>)>,
@@ -79,16 +79,14 @@ const READS: usize = 64;
 const READ_BYTES: usize = 512 * 1024;
 /// The most rounds of a turn before it gives way.
 const ROUNDS: usize = 8;
-/// How long a transport that was closed may take to say so.
-const CLOSING: Duration = Duration::from_secs(2);
 
 impl<M: Machine, O: Outside> Driver<M, O> {
-    pub(crate) fn spawn(shared: Arc<Shared<M>>, runtime: &Arc<dyn Runtime>, outside: O) {
+    pub(crate) fn spawn(shared: Arc<Shared<M>>, runtime: &Arc<dyn Runtime>, closing: Arc<Closing>, outside: O) {
         let timer = runtime.timer();
         let driver = Self {
             shared,
-            runtime: Arc::clone(runtime),
             outside,
+            closing,
             sockets: Vec::new(),
             opening: None,
             timer,
@@ -146,7 +144,7 @@ impl<M: Machine, O: Outside> Driver<M, O> {
                         self.news.closed.push((*transport, code));
                         let (_, socket) = self.sockets.swap_remove(index);
                         if is_heard {
-                            close(&self.runtime, socket, code);
+                            self.closing.see_off(socket, code);
                         }
                         continue 'sockets;
                     }
@@ -266,7 +264,7 @@ impl<M: Machine, O: Outside> Driver<M, O> {
                     self.opening.take_if(|(id, _)| *id == transport);
                     if let Some(index) = self.sockets.iter().position(|(id, _)| *id == transport) {
                         let (_, socket) = self.sockets.swap_remove(index);
-                        close(&self.runtime, socket, code);
+                        self.closing.see_off(socket, code);
                     }
                 }
                 Output::Answer(answer) => self.outside.answer(answer),
@@ -331,32 +329,4 @@ impl<M: Machine, O: Outside> Drop for Driver<M, O> {
         self.shared.notify_all();
         self.outside.gone();
     }
-}
-
-/// Sees a transport to its end beside everything else, for a little while.
-pub(crate) fn close(runtime: &Arc<dyn Runtime>, mut socket: Socket, code: CloseCode) {
-    let mut timer = runtime.timer();
-    timer.set(CLOSING);
-    let mut has_started = false;
-    runtime.spawn(Task::new(std::future::poll_fn(move |cx| {
-        if timer.poll_elapsed(cx).is_ready() {
-            return Poll::Ready(());
-        }
-        if !has_started {
-            has_started = true;
-            if socket.start_close(code).is_err() {
-                return Poll::Ready(());
-            }
-        }
-        if let Poll::Ready(Err(_)) = socket.poll_flush(cx) {
-            return Poll::Ready(());
-        }
-        loop {
-            match socket.poll_read(cx) {
-                Poll::Ready(Frame::Message(_)) => {}
-                Poll::Ready(Frame::Closed { .. }) => return Poll::Ready(()),
-                Poll::Pending => return Poll::Pending,
-            }
-        }
-    })));
 }

@@ -12,6 +12,7 @@
 
 mod client;
 pub mod clock;
+mod closing;
 mod connection;
 mod dial;
 mod drive;

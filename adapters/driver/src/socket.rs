@@ -113,6 +113,8 @@ pub(crate) struct Socket {
     told: (u64, u64),
     /// Whether something was put in that has not been flushed.
     is_dirty: bool,
+    /// Whether what comes can no longer be read as WebSocket frames, though it may go on coming.
+    is_unreadable: bool,
 }
 
 /// The sizes that fit a machine's limits: one message of any size beside a full budget, and never a byte more.
@@ -134,7 +136,7 @@ impl Socket {
     /// Takes a WebSocket whose handshake is done.
     pub(crate) fn new(ws: WebSocketStream<Counted>) -> Self {
         let (read, written) = (ws.get_ref().read, ws.get_ref().written);
-        Self { ws, fed: 0, flushed: (0, written), told: (read, 0), is_dirty: false }
+        Self { ws, fed: 0, flushed: (0, written), told: (read, 0), is_dirty: false, is_unreadable: false }
     }
 
     /// The peer is trusted with as much as the limits say.
@@ -155,9 +157,35 @@ impl Socket {
                 Poll::Ready(Some(Ok(message @ (Message::Text(_) | Message::Binary(_))))) => Frame::Message(message),
                 // Pings are answered by the library; both count as progress by their bytes.
                 Poll::Ready(Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)))) => continue,
-                Poll::Ready(Some(Err(error))) => closed_by(&error),
+                Poll::Ready(Some(Err(error))) => {
+                    let code = code_of(&error);
+                    self.is_unreadable = code != CloseCode::ABNORMAL;
+                    Frame::Closed { code, is_heard: self.is_unreadable }
+                }
                 Poll::Ready(None) => Frame::Closed { code: CloseCode::ABNORMAL, is_heard: false },
             });
+        }
+    }
+
+    /// Waits until the other side has hung up, after the closing frame has left. Bytes that can no longer be read are thrown
+    /// away: if they stayed in the system's buffer, it would reset the stream, and the closing frame might be lost with it.
+    pub(crate) fn poll_hung_up(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while !self.is_unreadable {
+            match self.poll_read(cx) {
+                Poll::Ready(Frame::Message(_)) => {}
+                Poll::Ready(Frame::Closed { is_heard: false, .. }) => return Poll::Ready(()),
+                Poll::Ready(Frame::Closed { is_heard: true, .. }) if self.is_unreadable => {}
+                Poll::Ready(Frame::Closed { is_heard: true, .. }) => return Poll::Ready(()),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        let mut thrown_away = [0; 4096];
+        loop {
+            match Pin::new(&mut self.ws.get_mut().io).poll_read(cx, &mut thrown_away) {
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
+                Poll::Ready(Ok(_)) => {}
+                Poll::Pending => return Poll::Pending,
+            }
         }
     }
 
@@ -224,11 +252,6 @@ impl std::fmt::Debug for Socket {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Socket").field("fed", &self.fed).finish_non_exhaustive()
     }
-}
-
-fn closed_by(error: &tungstenite::Error) -> Frame {
-    let code = code_of(error);
-    Frame::Closed { code, is_heard: code != CloseCode::ABNORMAL }
 }
 
 fn code_of(error: &tungstenite::Error) -> CloseCode {

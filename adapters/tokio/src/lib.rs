@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use async_tungstenite::tokio::TokioAdapter;
 use tokio::net::TcpListener;
+use tokio::net::TcpSocket;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio::time::Sleep;
@@ -88,8 +89,30 @@ impl Runtime for Tokio {
     }
 
     fn listen(&self, address: String) -> Task<io::Result<Box<dyn Listener>>> {
-        Task::new(async move { Ok(Box::new(Accepting(TcpListener::bind(address).await?)) as Box<dyn Listener>) })
+        Task::new(async move {
+            let mut last = io::Error::new(io::ErrorKind::InvalidInput, "the address resolves to nothing");
+            for address in tokio::net::lookup_host(address).await? {
+                match listen_on(address) {
+                    Ok(listener) => return Ok(Box::new(Accepting(listener)) as Box<dyn Listener>),
+                    Err(error) => last = error,
+                }
+            }
+            Err(last)
+        })
     }
+}
+
+/// How many connections the system may hold for a listener that is busy. Clients come back in crowds; where the system's queue
+/// is full it drops them, and each loses a second. Systems cut this to what they allow.
+const BACKLOG: u32 = 4_096;
+
+fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A server that restarts finds its port free. Elsewhere the option means something else.
+    #[cfg(unix)]
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 fn wrap(stream: TcpStream) -> io::Result<Box<dyn Io>> {

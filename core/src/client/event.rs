@@ -60,7 +60,7 @@ pub enum Event {
         /// Why.
         reason: GiveUp,
     },
-    /// The connection has ended. Every message has its outcome.
+    /// The connection has ended. Every message had its outcome before; nothing is told after this.
     Closed {
         /// By whom, and why.
         reason: Closed,

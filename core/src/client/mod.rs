@@ -192,6 +192,8 @@ pub struct Client {
     closing: Deadline,
     /// How the connection ended, once it is over.
     closed: Option<Closed>,
+    /// Whether that is still to be told: after every outcome.
+    is_end_untold: bool,
     outputs: VecDeque<Output>,
 }
 
@@ -210,6 +212,7 @@ impl Client {
             reconnect: Reconnect::new(config.reconnect.clone(), seed),
             closing: Deadline::UNARMED,
             closed: None,
+            is_end_untold: false,
             outputs: VecDeque::new(),
             config,
         };
@@ -351,8 +354,11 @@ impl Client {
                 Err(failed) => Event::SendFailed(failed),
             }));
         }
-        let (transport, text) = self.connection.poll_write(self.clock.now())?;
-        Some(Output::Write { transport, text })
+        if let Some((transport, text)) = self.connection.poll_write(self.clock.now()) {
+            return Some(Output::Write { transport, text });
+        }
+        let reason = self.closed.clone().filter(|_| core::mem::take(&mut self.is_end_untold))?;
+        Some(Output::Event(Event::Closed { reason }))
     }
 
     /// When to call [`Client::handle_timeout`]: the one timer.
@@ -618,7 +624,7 @@ impl Client {
         self.connection.forget_epoch();
         self.closing.disarm();
         self.state.move_to_over();
-        self.closed = Some(closed.clone());
-        self.tell(Event::Closed { reason: closed });
+        self.closed = Some(closed);
+        self.is_end_untold = true;
     }
 }

@@ -43,7 +43,7 @@ pub enum PeerEvent {
         /// How.
         error: ProtocolError,
     },
-    /// The connection has ended. Every message has its outcome.
+    /// The connection has ended. Every message had its outcome before; nothing is told after this.
     Closed {
         /// By whom, and why.
         reason: PeerClosed,

@@ -119,7 +119,10 @@ pub struct Peer {
     minted_for: InstanceId,
     /// Whether the client is known to have learnt of the epoch.
     is_joined: bool,
-    is_over: bool,
+    /// How the connection ended, once it is over.
+    closed: Option<PeerClosed>,
+    /// Whether that is still to be told: after every outcome.
+    is_end_untold: bool,
     /// When the application's patience ends. Armed while a close waits for the outbox.
     closing: Deadline,
     outputs: VecDeque<PeerOutput>,
@@ -138,7 +141,8 @@ impl Peer {
             epoch: origin.epoch,
             minted_for: origin.instance,
             is_joined: false,
-            is_over: false,
+            closed: None,
+            is_end_untold: false,
             closing: Deadline::UNARMED,
             outputs: VecDeque::new(),
         }
@@ -148,11 +152,11 @@ impl Peer {
     pub fn handle_command(&mut self, command: Command, now: Instant) {
         let now = self.clock.advance(now);
         match command {
-            Command::Attach(attach) if self.is_over => {
+            Command::Attach(attach) if self.is_over() => {
                 self.outputs.push_back(PeerOutput::Close { transport: attach.transport, code: CloseCode::ENDED });
             }
             Command::Attach(attach) => self.attach(*attach, now),
-            Command::Expire | Command::Fence if self.is_over => {}
+            Command::Expire | Command::Fence if self.is_over() => {}
             Command::Expire => {
                 self.end_with_receipt(PeerClosed::Expired, Unknown::Expired, NotDelivered::Expired);
             }
@@ -237,7 +241,7 @@ impl Peer {
     /// Ends the connection at once. Every message gets its outcome.
     pub fn disconnect(&mut self, now: Instant) {
         self.clock.advance(now);
-        if !self.is_over {
+        if !self.is_over() {
             let flushed = self.connection.link().outbox().is_empty();
             self.end(if flushed { PeerClosed::Flushed } else { PeerClosed::Cut });
         }
@@ -247,7 +251,7 @@ impl Peer {
     /// sent.
     pub fn close(&mut self, patience: Duration, now: Instant) {
         let now = self.clock.advance(now);
-        if !self.is_over {
+        if !self.is_over() {
             self.closing.arm_no_later_than(now + patience);
             self.close_if_flushed();
         }
@@ -257,7 +261,7 @@ impl Peer {
     /// client comes back to whatever server runs then.
     pub fn shut_down(&mut self, now: Instant) {
         self.clock.advance(now);
-        if !self.is_over {
+        if !self.is_over() {
             self.drop_transport(CloseCode::GOING_AWAY);
             self.connection.link_mut().end_sending(None, Unknown::Shutdown, NotDelivered::Shutdown);
             self.connection.link_mut().seal();
@@ -276,8 +280,11 @@ impl Peer {
                 Err(failed) => PeerEvent::SendFailed(failed),
             }));
         }
-        let (transport, text) = self.connection.poll_write(self.clock.now())?;
-        Some(PeerOutput::Write { transport, text })
+        if let Some((transport, text)) = self.connection.poll_write(self.clock.now()) {
+            return Some(PeerOutput::Write { transport, text });
+        }
+        let reason = self.closed.clone().filter(|_| core::mem::take(&mut self.is_end_untold))?;
+        Some(PeerOutput::Event(PeerEvent::Closed { reason }))
     }
 
     /// When to call [`Peer::handle_timeout`]: the one timer.
@@ -307,7 +314,7 @@ impl Peer {
     /// Whether the connection has ended. What came before can still be taken, where nobody was told otherwise.
     #[must_use]
     pub const fn is_over(&self) -> bool {
-        self.is_over
+        self.closed.is_some()
     }
 
     /// Whether a message of `len` bytes would find room in the outbox.
@@ -346,7 +353,7 @@ impl Peer {
     }
 
     fn check_open(&self) -> Result<(), ApiMisuse> {
-        if self.is_over || self.closing.poll_timeout().is_some() { Err(ApiMisuse::Ended) } else { Ok(()) }
+        if self.is_over() || self.closing.poll_timeout().is_some() { Err(ApiMisuse::Ended) } else { Ok(()) }
     }
 
     fn tell(&mut self, event: PeerEvent) {
@@ -548,8 +555,8 @@ impl Peer {
     fn finish(&mut self, closed: PeerClosed) {
         self.connection.forget_epoch();
         self.closing.disarm();
-        self.is_over = true;
-        self.tell(PeerEvent::Closed { reason: closed });
+        self.closed = Some(closed);
+        self.is_end_untold = true;
     }
 }
 

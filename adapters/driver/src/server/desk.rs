@@ -32,6 +32,7 @@ use reattach_core::wire::CloseCode;
 use reattach_core::wire::Token;
 
 use crate::clock;
+use crate::closing::Closing;
 use crate::connection::Connection;
 use crate::drive::Driver;
 use crate::drive::Opened;
@@ -93,6 +94,8 @@ struct State {
 /// The registry with its surroundings.
 pub(super) struct Desk {
     runtime: Arc<dyn Runtime>,
+    /// The transports that leave.
+    pub(super) closing: Arc<Closing>,
     core: server::Config,
     state: Mutex<State>,
     /// A connection can be accepted, or none will be any more.
@@ -114,6 +117,7 @@ impl Desk {
             is_shut_down: false,
         };
         Arc::new(Self {
+            closing: Closing::new(Arc::clone(&runtime)),
             runtime,
             core,
             state: Mutex::new(state),
@@ -261,7 +265,7 @@ impl Desk {
                     let (id, principal) = (origin.id, origin.principal.clone());
                     let shared = Shared::new(Peer::new(&self.core, origin, clock::now()));
                     let carrier = Carrier { desk: Arc::clone(self), id };
-                    Driver::spawn(Arc::clone(&shared), &self.runtime, carrier);
+                    Driver::spawn(Arc::clone(&shared), &self.runtime, Arc::clone(&self.closing), carrier);
                     state.peers.insert(id.cid, (id, Arc::clone(&shared)));
                     state.accepted.push_back(Connection::new(shared, id.cid, principal));
                     self.arrived.notify(1);

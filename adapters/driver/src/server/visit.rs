@@ -14,7 +14,6 @@ use reattach_core::server::RegistryInput;
 use reattach_core::wire;
 use reattach_core::wire::CloseCode;
 
-use crate::drive::close;
 use crate::runtime::Io;
 use crate::runtime::Task;
 use crate::server::config::Hello;
@@ -129,7 +128,7 @@ impl Visitor<'_> {
                 }
                 Poll::Ready(Frame::Closed { code, is_heard }) => {
                     if let Some(socket) = self.socket.take().filter(|_| is_heard) {
-                        close(self.desk.runtime(), socket, code);
+                        self.desk.closing.see_off(socket, code);
                     }
                     return Poll::Ready(());
                 }
@@ -148,7 +147,7 @@ impl Visitor<'_> {
             }
             ToVisitor::Close(code) => {
                 if let Some(socket) = self.socket.take() {
-                    close(self.desk.runtime(), socket, code);
+                    self.desk.closing.see_off(socket, code);
                 }
             }
             ToVisitor::Authenticate { cid, token } => {
