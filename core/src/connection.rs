@@ -223,9 +223,9 @@ impl Connection {
         self.carrier = Some(Carrier {
             transport: attach.transport,
             flow,
-            heartbeat: Heartbeat::new(self.config.heartbeat.clone(), now, attach.measure),
+            heartbeat: Heartbeat::new(self.config.heartbeat.clone(), now),
             pong_owed: None,
-            ping_wanted: false,
+            ping_wanted: attach.measure,
             malformed: (0, now),
         });
     }

@@ -58,17 +58,15 @@ pub struct Heartbeat {
     last_life: Instant,
     /// Bytes that came since, of a frame that is not complete.
     partial: u64,
-    /// A ping is wanted now, whatever the idle time.
-    wanted: bool,
     outstanding: Option<Outstanding>,
     last: PingNo,
 }
 
 impl Heartbeat {
-    /// A heartbeat for a transport that showed life at `now`. With `measure` it asks at once, to know the round trip.
+    /// A heartbeat for a transport that showed life at `now`.
     #[must_use]
-    pub const fn new(config: Config, now: Instant, measure: bool) -> Self {
-        Self { config, last_life: now, partial: 0, wanted: measure, outstanding: None, last: PingNo::ZERO }
+    pub const fn new(config: Config, now: Instant) -> Self {
+        Self { config, last_life: now, partial: 0, outstanding: None, last: PingNo::ZERO }
     }
 
     /// A frame came.
@@ -91,7 +89,6 @@ impl Heartbeat {
     /// The ping was handed to the adapter and ends at offset `end`.
     pub const fn on_ping_written(&mut self, end: u64, now: Instant) {
         self.last = self.last.next();
-        self.wanted = false;
         self.outstanding = Some(Outstanding { n: self.last, end, since: now, has_left: false });
     }
 
@@ -131,7 +128,6 @@ impl Heartbeat {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         match self.outstanding {
-            None if self.wanted => Some(self.last_life),
             None => Some(self.last_life + self.config.idle),
             Some(ping) if ping.has_left => {
                 let grace = self.config.dead_after.saturating_sub(self.config.idle);
@@ -170,7 +166,7 @@ mod tests {
     }
 
     fn pinged() -> Heartbeat {
-        let mut heartbeat = Heartbeat::new(Config::default(), at(0), false);
+        let mut heartbeat = Heartbeat::new(Config::default(), at(0));
         assert_eq!(heartbeat.handle_timeout(at(19)), None);
         assert_eq!(heartbeat.handle_timeout(at(20)), Some(Action::Ping));
         heartbeat.on_ping_written(100, at(20));
@@ -208,8 +204,8 @@ mod tests {
     // S003-34
     #[test]
     fn each_round_trip_is_measured_from_its_own_ping() {
-        let mut heartbeat = Heartbeat::new(Config::default(), at(0), true);
-        for secs in [0, 30, 60] {
+        let mut heartbeat = Heartbeat::new(Config::default(), at(0));
+        for secs in [30, 60, 90] {
             let sent = at(secs);
             assert_eq!(heartbeat.handle_timeout(sent), Some(Action::Ping));
             let n = heartbeat.next_ping();
@@ -225,7 +221,7 @@ mod tests {
     // N19 step 6
     #[test]
     fn a_jump_of_the_clock_asks_once() {
-        let mut heartbeat = Heartbeat::new(Config::default(), at(0), false);
+        let mut heartbeat = Heartbeat::new(Config::default(), at(0));
         assert_eq!(heartbeat.handle_timeout(at(600)), Some(Action::Ping));
         heartbeat.on_ping_written(1, at(600));
         heartbeat.on_written(1, at(600));

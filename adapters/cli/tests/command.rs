@@ -1,0 +1,261 @@
+//! The `reattach` command as a process, between real pipes and real sockets.
+
+use std::collections::BTreeMap;
+use std::io::BufRead as _;
+use std::io::BufReader;
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::process::Child;
+use std::process::ChildStdin;
+use std::process::Command;
+use std::process::Output;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::thread::JoinHandle;
+use std::time::Duration;
+use std::time::Instant;
+
+use reattach_cli::proxy::Cut;
+use reattach_cli::proxy::FaultProxy;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A process that ends with the test, however that ends, and the lines that it has written.
+struct Running {
+    child: Child,
+    stdout: Lines,
+    stderr: Lines,
+}
+
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<String>>>);
+
+impl Lines {
+    fn of(stream: impl std::io::Read + Send + 'static) -> (Self, JoinHandle<()>) {
+        let lines = Self::default();
+        let entering = lines.clone();
+        let reading = std::thread::spawn(move || {
+            for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                entering.0.lock().unwrap().push(line);
+            }
+        });
+        (lines, reading)
+    }
+
+    fn all(&self) -> Vec<String> {
+        self.0.lock().unwrap().clone()
+    }
+
+    fn len(&self) -> usize {
+        self.0.lock().unwrap().len()
+    }
+}
+
+impl Running {
+    fn start(args: &[&str]) -> (Self, ChildStdin) {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_reattach"))
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the command starts");
+        let (stdout, _) = Lines::of(child.stdout.take().expect("stdout is piped"));
+        let (stderr, _) = Lines::of(child.stderr.take().expect("stderr is piped"));
+        let stdin = child.stdin.take().expect("stdin is piped");
+        (Self { child, stdout, stderr }, stdin)
+    }
+
+    /// A server, once it listens, and its address.
+    fn serve(args: &[&str]) -> (Self, SocketAddr) {
+        let (server, _) = Self::start(&[&["serve"], args].concat());
+        until(|| server.stdout.len() > 0);
+        let url = server.stdout.all()[0].clone();
+        let address = url.trim_start_matches("ws://").trim_end_matches('/').parse().expect("an address on stdout");
+        (server, address)
+    }
+
+    /// The code with which the process ends, and nothing of it left unread.
+    fn ends(&mut self) -> i32 {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().expect("the child can be asked") {
+                // The threads that read its pipes come to their end right after it.
+                std::thread::sleep(Duration::from_millis(50));
+                return status.code().expect("it was not killed");
+            }
+            assert!(start.elapsed() < PATIENCE, "it does not end; it said {:?}", self.stderr.all());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn kill(&mut self) {
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn until(condition: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < PATIENCE, "it comes within the test's patience");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn run(args: &[&str], stdin: &str) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_reattach"))
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the command starts");
+    child.stdin.take().expect("stdin is piped").write_all(stdin.as_bytes()).expect("it reads");
+    child.wait_with_output().expect("it ends")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("UTF-8")
+}
+
+#[test]
+fn lines_go_out_and_come_back_and_stdout_carries_nothing_else() {
+    let (_server, address) = Running::serve(&["--echo", "--listen", "127.0.0.1:0"]);
+    let url = format!("ws://{address}/");
+    let done = run(&["connect", &url, "--linger", "0.3"], "one\ntwo \"quoted\"\n\n{\"not\":\"json here\"}\n");
+    assert_eq!(text(&done.stdout), "one\ntwo \"quoted\"\n\n{\"not\":\"json here\"}\n");
+    assert!(text(&done.stderr).ends_with("4 delivered, 0 not delivered, 0 unknown\n"), "{}", text(&done.stderr));
+    assert_eq!(done.status.code(), Some(0));
+    let done = run(&["connect", &url, "--linger", "0.3", "--json", "--quiet"], "[1, 2]\n\"x\"\n");
+    assert_eq!((text(&done.stdout).as_str(), text(&done.stderr).as_str()), ("[1, 2]\n\"x\"\n", ""));
+}
+
+#[test]
+fn what_cannot_be_done_is_said_with_a_hint_and_a_code() {
+    for (args, stdin, says, code) in [
+        (&["connect", "http://127.0.0.1/"][..], "", "ws://", 1),
+        (&["connect", "ws://127.0.0.1:9/", "--attempts", "0"], "x\n", "no connection could be made", 1),
+        (&["connect", "ws://127.0.0.1:9/", "-H", "nonsense"], "", "Name: value", 1),
+        (&["connect", "ws://127.0.0.1:9/", "--json"], "{\n", "line 1 of stdin cannot be sent", 1),
+        (&["serve", "--listen", "999.0.0.1:0"], "", "--listen", 1),
+        (&["connect"], "", "Usage", 2),
+        (&["demo", "--cuts", "many"], "", "invalid value", 2),
+    ] {
+        let done = run(args, stdin);
+        assert_eq!(done.status.code(), Some(code), "{args:?}: {}", text(&done.stderr));
+        assert!(text(&done.stderr).contains(says), "{args:?}: {}", text(&done.stderr));
+        assert_eq!(text(&done.stdout), "", "{args:?}");
+    }
+}
+
+// A proxy that is killed and restarted in mid-stream: nothing lost.
+#[test]
+fn a_stream_of_lines_survives_a_proxy_that_is_killed_and_restarted() {
+    const LINES: usize = 3_000;
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (_server, upstream) = Running::serve(&["--echo", "--listen", "127.0.0.1:0"]);
+    let delay = Duration::from_millis(2);
+    let mut proxy = Some(runtime.block_on(FaultProxy::start(upstream, delay)).unwrap());
+    let address = proxy.as_ref().unwrap().address();
+    let (mut client, mut stdin) = Running::start(&["connect", &format!("ws://{address}/"), "--linger", "3"]);
+    for number in 0..LINES {
+        if number % 1_000 == 500 {
+            // Not before something is on its way.
+            until(|| client.stdout.len() + 200 > number);
+            drop(proxy.take());
+            let again = runtime.block_on(async {
+                loop {
+                    if let Ok(proxy) = FaultProxy::start_on(address, upstream, delay).await {
+                        return proxy;
+                    }
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            });
+            proxy = Some(again);
+        }
+        writeln!(stdin, "line {number}").unwrap();
+    }
+    drop(stdin);
+    assert_eq!(client.ends(), 0, "{:?}", client.stderr.all());
+    let expected: Vec<_> = (0..LINES).map(|number| format!("line {number}")).collect();
+    assert_eq!(client.stdout.all(), expected);
+    let stderr = client.stderr.all();
+    assert!(stderr.iter().any(|line| line.starts_with("detached; retry")), "{stderr:?}");
+    assert_eq!(stderr.last().unwrap(), &format!("{LINES} delivered, 0 not delivered, 0 unknown"));
+    drop(proxy);
+}
+
+// A server that is killed and restarted: every outcome honest.
+#[test]
+fn every_outcome_is_honest_when_the_server_is_killed_and_restarted() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let mut taken = BTreeMap::<String, u32>::new();
+    // Without --echo the server prints what it has taken: the receiver's own record.
+    let (mut server, upstream) = Running::serve(&["--listen", "127.0.0.1:0"]);
+    let proxy = runtime.block_on(FaultProxy::start(upstream, Duration::from_millis(2))).unwrap();
+    let (mut client, mut stdin) =
+        Running::start(&["connect", &format!("ws://{}/", proxy.address()), "--linger", "0.2"]);
+    let mut sent = 0;
+    for _life in 0..3 {
+        for _ in 0..400 {
+            writeln!(stdin, "line {sent}").unwrap();
+            sent += 1;
+        }
+        until(|| server.stdout.len() > 100);
+        // The link goes first, with whatever is on it. What the server has by then it prints; then it dies.
+        proxy.set_upstream(None);
+        proxy.cut(Cut::Reset);
+        std::thread::sleep(Duration::from_millis(300));
+        server.kill();
+        std::thread::sleep(Duration::from_millis(50));
+        server.stdout.all().into_iter().skip(1).for_each(|line| *taken.entry(line).or_default() += 1);
+        let next = Running::serve(&["--listen", "127.0.0.1:0"]);
+        server = next.0;
+        proxy.set_upstream(Some(next.1));
+    }
+    drop(stdin);
+    let code = client.ends();
+    server.stdout.all().into_iter().skip(1).for_each(|line| *taken.entry(line).or_default() += 1);
+
+    let stderr = client.stderr.all();
+    let claimed = |number: u32| stderr.iter().find(|line| line.starts_with(&format!("line {}: ", number + 1)));
+    let mut unknown = 0;
+    for number in 0..sent {
+        let times = taken.get(&format!("line {number}")).copied().unwrap_or(0);
+        assert!(times <= 1, "line {number} was taken {times} times");
+        match claimed(number) {
+            None => assert_eq!(times, 1, "line {number} was claimed delivered"),
+            Some(claim) if claim.contains(": unknown: ") => unknown += 1,
+            Some(claim) => {
+                assert!(claim.contains(": not delivered: "), "{claim}");
+                assert_eq!(times, 0, "{claim}");
+            }
+        }
+    }
+    assert!(unknown > 0, "a server that dies with messages on their way leaves some unknown");
+    assert_eq!(code, 3, "{stderr:?}");
+}
+
+#[test]
+fn a_short_demonstration_keeps_its_promises() {
+    let done = run(&["demo", "--messages", "1500", "--cuts", "7", "--json"], "");
+    assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
+    let report: serde_json::Value = serde_json::from_slice(&done.stdout).expect("one JSON object on stdout");
+    let ours = &report["phase1"]["reattach"];
+    for way in ["up", "down"] {
+        assert!(ours[way]["sent"].as_u64() >= Some(1_500));
+        assert_eq!(ours[way]["sent"], ours[way]["delivered"]);
+    }
+    assert_eq!(ours["cuts"], 7);
+    let lost = |way: &str| report["phase1"]["plain"][way]["lost"].as_u64().expect("a count");
+    assert!(lost("up") + lost("down") > 0, "the plain column shows what the layer is for");
+    assert_eq!(report["broken"], serde_json::json!([]));
+}

@@ -1,0 +1,219 @@
+//! PROTOCOL.md agrees with the code: its defaults, its close codes, its names, its examples and its transcript.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use harness::transcript;
+use reattach_core::client;
+use reattach_core::client::OnSuperseded;
+use reattach_core::connection;
+use reattach_core::id::ConnectionKey;
+use reattach_core::reconnect::Policy;
+use reattach_core::server;
+use reattach_core::time::Rate;
+use reattach_core::wire::CloseCode;
+use reattach_core::wire::MAX_CONTROL_FRAME;
+use reattach_core::wire::MAX_DEPTH;
+use reattach_core::wire::MAX_REASON;
+use reattach_core::wire::MAX_WINDOW;
+use reattach_core::wire::SUBPROTOCOL;
+use reattach_core::wire::Token;
+
+const PROTOCOL: &str = include_str!("../../core/PROTOCOL.md");
+
+/// The rows of the tables whose header begins with these cells, each row with its cells trimmed.
+fn rows(header: &[&str]) -> Vec<Vec<String>> {
+    let cells = |line: &str| -> Vec<String> {
+        line.trim().trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect()
+    };
+    let mut found = Vec::new();
+    let mut lines = PROTOCOL.lines();
+    while let Some(line) = lines.next() {
+        if line.starts_with('|') && cells(line).iter().zip(header).all(|(cell, wanted)| cell == wanted) {
+            lines.next();
+            found.extend(lines.by_ref().take_while(|line| line.starts_with('|')).map(cells));
+        }
+    }
+    assert!(!found.is_empty(), "PROTOCOL.md has a table {header:?}");
+    found
+}
+
+fn duration(duration: Duration) -> String {
+    let millis = duration.as_millis();
+    for (unit, name) in [(3_600_000, "h"), (60_000, "min"), (1_000, "s")] {
+        if millis % unit == 0 && millis > 0 {
+            return format!("{} {name}", millis / unit);
+        }
+    }
+    format!("{millis} ms")
+}
+
+fn bytes(bytes: u64) -> String {
+    for (unit, name) in [(1024 * 1024, "MiB"), (1024, "KiB")] {
+        if bytes % unit == 0 {
+            return format!("{} {name}", bytes / unit);
+        }
+    }
+    format!("{bytes} B")
+}
+
+fn rate(Rate(rate): Rate) -> String {
+    format!("{rate} B/s")
+}
+
+/// Every setting of the two machines, as its default would stand in the table.
+fn defaults() -> BTreeMap<String, String> {
+    let client = client::Config::default();
+    let server = server::Config::default();
+    let connection = connection::Config::default();
+    assert_eq!(client.connection, connection, "both sides have the same");
+    assert_eq!(server.connection, connection, "both sides have the same");
+    let reconnect = &client.reconnect;
+    let entries = [
+        ("client.connect_timeout", duration(client.connect_timeout)),
+        ("client.hello_timeout", duration(client.hello_timeout)),
+        ("client.reconnect.backoff.base", duration(reconnect.backoff.base)),
+        ("client.reconnect.backoff.cap", duration(reconnect.backoff.cap)),
+        ("client.reconnect.backoff.jitter", if reconnect.backoff.jitter { "full" } else { "none" }.to_owned()),
+        ("client.reconnect.attempts", reconnect.attempts.map_or("no limit".to_owned(), |n| n.to_string())),
+        ("client.reconnect.stable", duration(reconnect.stable)),
+        ("client.reconnect.restart_min", duration(reconnect.restart_min)),
+        ("client.reconnect.restart_max", duration(reconnect.restart_max)),
+        (
+            "client.on_superseded",
+            match client.on_superseded {
+                OnSuperseded::NewIdentity => "new identity",
+                OnSuperseded::Stop => "stop",
+            }
+            .to_owned(),
+        ),
+        ("server.hello_timeout", duration(server.hello_timeout)),
+        ("server.authenticate", if server.authenticate { "yes" } else { "no" }.to_owned()),
+        ("server.detach_ttl", duration(server.detach_ttl)),
+        ("server.peer_timeout", duration(server.peer_timeout)),
+        ("server.receipts.ttl", duration(server.receipts.ttl)),
+        ("server.receipts.max", server.receipts.max.to_string()),
+        ("server.receipts.max_per_principal", server.receipts.max_per_principal.to_string()),
+        ("server.max_connections", server.max_connections.to_string()),
+        ("server.max_per_principal", server.max_per_principal.to_string()),
+        ("server.max_per_address", server.max_per_address.to_string()),
+        ("connection.link.outbox.count", connection.link.outbox.count.to_string()),
+        ("connection.link.outbox.bytes", bytes(connection.link.outbox.bytes)),
+        ("connection.link.window.count", connection.link.window.count.to_string()),
+        ("connection.link.window.bytes", bytes(connection.link.window.bytes)),
+        ("connection.link.max_payload", bytes(connection.link.max_payload)),
+        ("connection.link.ack_delay", duration(connection.link.ack_delay)),
+        ("connection.link.ephemerals", connection.link.ephemerals.to_string()),
+        ("connection.link.ephemeral_bytes", bytes(connection.link.ephemeral_bytes as u64)),
+        ("connection.heartbeat.idle", duration(connection.heartbeat.idle)),
+        ("connection.heartbeat.dead_after", duration(connection.heartbeat.dead_after)),
+        ("connection.heartbeat.min_rate", rate(connection.heartbeat.min_rate)),
+        ("connection.flow.write_budget", bytes(connection.flow.write_budget)),
+        ("connection.flow.stalled_after", duration(connection.flow.stalled_after)),
+        ("connection.flow.min_rate", rate(connection.flow.min_rate)),
+        ("connection.malformed.count", connection.malformed.count.to_string()),
+        ("connection.malformed.per", duration(connection.malformed.per)),
+    ];
+    entries.into_iter().map(|(setting, default)| (setting.to_owned(), default)).collect()
+}
+
+// S001-48, S001-49
+#[test]
+fn every_default_is_the_one_in_the_table() {
+    let table: BTreeMap<_, _> = rows(&["setting", "default", "why"])
+        .into_iter()
+        .map(|row| (row[0].trim_matches('`').to_owned(), row[1].clone()))
+        .collect();
+    assert_eq!(table, defaults());
+}
+
+/// The settings that a `Debug` of a configuration shows, so that a new one cannot be left out of the table.
+#[test]
+fn the_table_of_defaults_has_every_setting() {
+    let shown = format!("{:#?}\n{:#?}", client::Config::default(), server::Config::default());
+    let fields: Vec<_> = shown
+        .lines()
+        .filter_map(|line| line.trim().split_once(": "))
+        .filter(|(_, value)| !value.ends_with('{') && !value.ends_with('('))
+        .map(|(field, _)| field.to_owned())
+        .collect();
+    assert!(fields.len() > 30);
+    let known: Vec<_> = defaults().into_keys().map(|key| key.rsplit('.').next().unwrap().to_owned()).collect();
+    for field in fields {
+        assert!(known.contains(&field), "the setting {field} is missing from the table of defaults");
+    }
+}
+
+#[test]
+fn every_close_code_is_in_the_table_with_its_policy() {
+    let policy = |code| match Policy::of_code(code) {
+        Policy::Backoff => "backoff",
+        Policy::Restart => "restart",
+        Policy::Late => "late",
+        Policy::Credentials => "credentials",
+        Policy::TooLarge => "too large",
+        Policy::Superseded => "superseded",
+        Policy::Stop => "stop",
+    };
+    let expected: Vec<_> = CloseCode::ALL
+        .iter()
+        .map(|code| (code.get().to_string(), code.text().to_owned(), policy(*code).to_owned()))
+        .collect();
+    let table: Vec<_> = rows(&["code", "meaning", "sent by", "policy"])
+        .into_iter()
+        .map(|row| (row[0].clone(), row[1].clone(), row[3].clone()))
+        .collect();
+    assert_eq!(table, expected);
+    assert_eq!(Policy::of_code(CloseCode::new(4999)), Policy::Backoff, "any other code");
+}
+
+#[test]
+fn every_frame_has_its_section() {
+    let named: Vec<_> = rows(&["frame", "who", "when"])
+        .into_iter()
+        .map(|row| row[0].split('`').nth(1).expect("a name in backquotes").to_owned())
+        .collect();
+    assert_eq!(named, ["hello", "challenge", "welcome", "msg", "ack", "ping", "pong", "bye"]);
+    for section in ["### hello", "### challenge", "### welcome", "### msg", "### ack", "### ping and pong", "### bye"] {
+        assert!(PROTOCOL.contains(section), "{section}");
+    }
+}
+
+#[test]
+fn the_examples_of_identity_are_right() {
+    for row in rows(&["key", "connection id"]) {
+        let (key, cid) = (row[0].trim_matches('`'), row[1].trim_matches('`'));
+        let key: ConnectionKey = key.parse().expect("a key");
+        assert_eq!(key.connection_id().to_string(), cid);
+    }
+}
+
+#[test]
+fn the_numbers_in_the_text_are_right() {
+    for says in [
+        format!("The protocol, version `{SUBPROTOCOL}`").replace("The protocol", "The Reattach protocol"),
+        format!("nest at most {MAX_DEPTH} deep"),
+        format!("has at most {MAX_CONTROL_FRAME} bytes"),
+        format!("1 to {MAX_WINDOW}"),
+        format!("1 to {} bytes", Token::MAX_LEN),
+        format!("at most {MAX_REASON} bytes of UTF-8"),
+        "(9007199254740991)".to_owned(),
+    ] {
+        assert!(PROTOCOL.contains(says.trim_start_matches("# ")), "PROTOCOL.md does not say {says:?}");
+    }
+}
+
+/// With `BLESS=1` the transcript in PROTOCOL.md is written anew.
+#[test]
+fn the_transcript_is_what_the_machines_write() {
+    let (start, end) = ("<!-- transcript -->\n", "<!-- /transcript -->");
+    let before = PROTOCOL.find(start).expect("the transcript's start") + start.len();
+    let after = PROTOCOL.find(end).expect("the transcript's end");
+    let expected = format!("```text\n{}```\n", transcript::two_drops());
+    if std::env::var_os("BLESS").is_some() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../core/PROTOCOL.md");
+        std::fs::write(path, format!("{}{expected}{}", &PROTOCOL[..before], &PROTOCOL[after..])).expect("writable");
+        return;
+    }
+    assert_eq!(&PROTOCOL[before..after], expected, "run with BLESS=1 to write it anew");
+}
