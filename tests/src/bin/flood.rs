@@ -49,7 +49,7 @@ fn open(address: SocketAddr, from: IpAddr, number: usize) -> Option<TcpStream> {
     socket.bind(&SocketAddr::new(from, 0).into()).ok()?;
     socket.connect(&address.into()).ok()?;
     let mut stream = TcpStream::from(socket);
-    if number % 2 == 0 {
+    if number.is_multiple_of(2) {
         // A server that has had enough may have closed it already.
         _ = stream.write_all(UPGRADE.as_bytes());
     }
