@@ -41,7 +41,7 @@ fn rows(header: &[&str]) -> Vec<Vec<String>> {
 fn duration(duration: Duration) -> String {
     let millis = duration.as_millis();
     for (unit, name) in [(3_600_000, "h"), (60_000, "min"), (1_000, "s")] {
-        if millis % unit == 0 && millis > 0 {
+        if millis.is_multiple_of(unit) && millis > 0 {
             return format!("{} {name}", millis / unit);
         }
     }
@@ -50,7 +50,7 @@ fn duration(duration: Duration) -> String {
 
 fn bytes(bytes: u64) -> String {
     for (unit, name) in [(1024 * 1024, "MiB"), (1024, "KiB")] {
-        if bytes % unit == 0 {
+        if bytes.is_multiple_of(unit) {
             return format!("{} {name}", bytes / unit);
         }
     }
@@ -75,7 +75,7 @@ fn defaults() -> BTreeMap<String, String> {
         ("client.reconnect.backoff.base", duration(reconnect.backoff.base)),
         ("client.reconnect.backoff.cap", duration(reconnect.backoff.cap)),
         ("client.reconnect.backoff.jitter", if reconnect.backoff.jitter { "full" } else { "none" }.to_owned()),
-        ("client.reconnect.attempts", reconnect.attempts.map_or("no limit".to_owned(), |n| n.to_string())),
+        ("client.reconnect.attempts", reconnect.attempts.map_or_else(|| "no limit".to_owned(), |n| n.to_string())),
         ("client.reconnect.stable", duration(reconnect.stable)),
         ("client.reconnect.restart_min", duration(reconnect.restart_min)),
         ("client.reconnect.restart_max", duration(reconnect.restart_max)),

@@ -152,7 +152,11 @@ impl<M: Machine> Shared<M> {
 
     pub(crate) async fn send(&self, message: Outgoing) -> Result<Receipt, ApiMisuse> {
         loop {
-            // Listening first: room that comes free between the look and the wait is not missed.
+            match self.try_send(message.clone()) {
+                Err(ApiMisuse::QueueFull) => {}
+                result => return result,
+            }
+            // Listening before the second look: room that comes free between it and the wait is not missed.
             let room = self.room.listen();
             match self.try_send(message.clone()) {
                 Err(ApiMisuse::QueueFull) => room.await,
