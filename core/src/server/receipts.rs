@@ -57,13 +57,15 @@ impl Receipts {
         (owner == principal).then_some(receipt)
     }
 
-    /// A hello named a later epoch: the client has taken in what became of the earlier ones.
-    pub(super) fn forget_all(&mut self, cid: ConnectionId) {
+    /// A hello of this principal named a later epoch: the client has taken in what became of the earlier ones.
+    pub(super) fn forget_all(&mut self, cid: ConnectionId, principal: &Principal) {
         let low = Key { cid, epoch: Epoch::from_bytes([0; 16]) };
         let high = Key { cid, epoch: Epoch::from_bytes([0xff; 16]) };
         let keys: BTreeSet<Key> = self.kept.keys_in(low..=high).copied().collect();
         for key in keys {
-            self.forget(&key);
+            if self.find(key.cid, key.epoch, principal).is_some() {
+                self.forget(&key);
+            }
         }
     }
 
@@ -155,14 +157,16 @@ mod tests {
     }
 
     #[test]
-    fn a_named_successor_frees_the_receipts_of_its_connection_only() {
+    fn a_named_successor_frees_the_receipts_of_its_connection_and_principal_only() {
         let (mut table, alice) = (receipts(9, 9), Principal::Connection(cid(1)));
         table.keep(cid(1), &alice, receipt(0), at(0));
         table.keep(cid(1), &alice, receipt(0xff), at(0));
         table.keep(cid(2), &alice, receipt(7), at(0));
-        table.forget_all(cid(1));
-        assert_eq!(table.len(), 1);
+        table.keep(cid(1), &Principal::Connection(cid(3)), receipt(3), at(0));
+        table.forget_all(cid(1), &alice);
+        assert_eq!(table.len(), 2);
         assert!(table.find(cid(2), receipt(7).epoch, &alice).is_some());
+        assert!(table.find(cid(1), receipt(3).epoch, &Principal::Connection(cid(3))).is_some(), "not alice's");
     }
 
     #[test]

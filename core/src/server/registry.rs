@@ -457,9 +457,10 @@ impl Registry {
             Answer::Attached { transport, epoch, is_named } => {
                 if entry.standing.move_to_attached(transport) {
                     entry.epoch = epoch;
+                    let principal = entry.principal.clone();
                     self.deadlines.remove(&cid);
                     if is_named {
-                        self.receipts.forget_all(cid);
+                        self.receipts.forget_all(cid, &principal);
                     }
                     self.dequeue(cid, now);
                 }
