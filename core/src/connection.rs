@@ -4,6 +4,7 @@
 //! Client and server both build on this. It reads and writes the frames of the link (`msg`, `ack`, `ping`, `pong`) and hands
 //! every other frame to its parent.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 
 use core::time::Duration;
@@ -31,6 +32,8 @@ use crate::link::Link;
 use crate::link::Outgoing;
 use crate::time::Instant;
 use crate::wire;
+use crate::wire::Bye;
+use crate::wire::CloseCode;
 use crate::wire::Frame;
 use crate::wire::Limits;
 use crate::wire::Payload;
@@ -230,6 +233,24 @@ impl Connection {
         });
     }
 
+    /// The last word on the attached transport, which is to be closed while the connection goes on.
+    #[must_use]
+    pub fn farewell(&self, code: CloseCode, reason: String) -> Option<(TransportId, String)> {
+        let transport = self.transport()?;
+        let mut text = String::new();
+        Frame::Bye(Box::new(Bye::of_transport(code, Some(self.link.report()), reason))).encode(&mut text);
+        Some((transport, text))
+    }
+
+    /// The last word of the connection on the attached transport: nothing more is handed over after it.
+    #[must_use]
+    pub fn last_word(&self, code: CloseCode) -> Option<(TransportId, String)> {
+        let transport = self.transport()?;
+        let mut text = String::new();
+        Frame::Bye(Box::new(Bye::last(code, self.link.report()))).encode(&mut text);
+        Some((transport, text))
+    }
+
     /// The transport is gone. Returns which one it was.
     pub fn detach(&mut self) -> Option<TransportId> {
         let carrier = self.carrier.take()?;
@@ -317,7 +338,7 @@ impl Connection {
                 Frame::Pong(Pong { n, report: self.link.report() }).encode(&mut batch);
                 self.link.set_report_written();
             }
-            let up_to = if carrier.flow.has_room() { BATCH } else { 0 };
+            let up_to = usize::try_from(carrier.flow.room()).map_or(BATCH, |room| room.min(BATCH));
             self.link.write(&mut batch, up_to, now);
         }
         if batch.is_empty() {
@@ -384,7 +405,12 @@ impl Connection {
         if len > limit {
             return Err(ProtocolError::TooLarge { len, limit });
         }
-        Ok(wire::decode(line)?)
+        let frame = wire::decode(line)?;
+        let limit = wire::MAX_CONTROL_FRAME as u64;
+        if len > limit && !matches!(frame, Frame::Message(_) | Frame::Ephemeral(_)) {
+            return Err(ProtocolError::TooLarge { len, limit });
+        }
+        Ok(frame)
     }
 
     fn on_frame<'a>(&mut self, frame: Frame<'a>, now: Instant) -> Result<Option<Frame<'a>>, ProtocolError> {

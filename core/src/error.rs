@@ -30,6 +30,9 @@ pub enum ProtocolError {
         /// Where the machine stood.
         place: &'static str,
     },
+    /// The first message on a transport is something else than one hello.
+    #[error("the first message on a transport has to be one hello and nothing else")]
+    NotAHello,
     /// A message's number skips one that has not come.
     #[error("message {got} came while {expected} was due")]
     Gap {
@@ -61,6 +64,10 @@ pub enum ProtocolError {
         /// The key that contradicts.
         key: &'static str,
     },
+    /// A welcome goes on with an epoch of which the server no longer knows what it has said before: it runs from an older
+    /// copy of its state, and what its newer self has handed over is not known to it.
+    #[error("the server runs from an older state than it has shown before")]
+    OldState,
     /// A binary WebSocket message.
     #[error("a binary message came; only text is spoken here")]
     Binary,
@@ -74,10 +81,12 @@ impl ProtocolError {
             Self::Malformed(_)
             | Self::TooManyMalformed(_)
             | Self::Unexpected { .. }
+            | Self::NotAHello
             | Self::Gap { .. }
             | Self::WindowExceeded
             | Self::BeyondSent { .. }
-            | Self::BadWelcome { .. } => CloseCode::PROTOCOL,
+            | Self::BadWelcome { .. }
+            | Self::OldState => CloseCode::PROTOCOL,
             Self::TooLarge { .. } => CloseCode::TOO_LARGE,
             Self::Binary => CloseCode::UNSUPPORTED,
         }
@@ -111,6 +120,9 @@ pub enum ApiMisuse {
     /// No connection of this id exists.
     #[error("there is no such connection")]
     UnknownConnection,
+    /// A close code that no frame may carry: see [`CloseCode::is_sendable`].
+    #[error("no close frame may carry the code {}", .0.get())]
+    ReservedCode(CloseCode),
 }
 
 impl ApiMisuse {
@@ -119,7 +131,9 @@ impl ApiMisuse {
     pub const fn is_retryable(&self) -> bool {
         match self {
             Self::QueueFull | Self::NotAttached => true,
-            Self::TooLarge { .. } | Self::IdInUse | Self::Ended | Self::UnknownConnection => false,
+            Self::TooLarge { .. } | Self::IdInUse | Self::Ended | Self::UnknownConnection | Self::ReservedCode(_) => {
+                false
+            }
         }
     }
 }

@@ -50,10 +50,10 @@ impl Flow {
         Self { config, produced: 0, written: 0, judged: (Instant::ZERO, 0), deadline: Deadline::UNARMED }
     }
 
-    /// Whether more messages may be written.
+    /// How many bytes of messages may be written before the budget is used up.
     #[must_use]
-    pub const fn has_room(&self) -> bool {
-        self.produced - self.written < self.config.write_budget
+    pub const fn room(&self) -> u64 {
+        self.config.write_budget.saturating_sub(self.produced - self.written)
     }
 
     /// Whether an answer of a few hundred bytes may be written although the budget for messages is used up.
@@ -117,14 +117,14 @@ mod tests {
     fn held_bytes_are_bounded_by_the_budget() {
         let mut flow = Flow::new(Config { write_budget: 10, ..Config::default() });
         flow.on_produced(9, at(0));
-        assert!(flow.has_room());
+        assert_eq!(flow.room(), 1);
         flow.on_produced(1, at(0));
-        assert!(!flow.has_room());
+        assert_eq!(flow.room(), 0);
         assert!(flow.has_room_for_control());
         flow.on_produced(10, at(0));
         assert!(!flow.has_room_for_control());
         flow.on_written(11);
-        assert!(flow.has_room());
+        assert_eq!(flow.room(), 1);
     }
 
     #[test]

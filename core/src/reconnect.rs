@@ -256,11 +256,12 @@ impl Reconnect {
     }
 
     /// Somebody asked for a try now, or trying starts over.
-    pub const fn restart(&mut self) {
+    pub fn restart(&mut self) {
         self.retries = 0;
         self.refusals = 0;
         self.too_large = 0;
         self.backoff.reset();
+        self.stable.disarm();
     }
 
     /// Lets time pass: a transport that stayed attached long enough starts the delays over.

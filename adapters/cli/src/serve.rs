@@ -47,10 +47,27 @@ pub async fn run(options: &Options) -> io::Result<()> {
     };
     tokio::select! {
         () = serving => {}
-        interrupted = tokio::signal::ctrl_c() => interrupted?,
+        told = told_to_stop() => told?,
     }
     server.shut_down();
+    server.closed().await;
     Ok(())
+}
+
+/// Waits until somebody at the terminal, or a supervisor, wants this to stop.
+async fn told_to_stop() -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::SignalKind;
+        use tokio::signal::unix::signal;
+        let mut terminated = signal(SignalKind::terminate())?;
+        tokio::select! {
+            interrupted = tokio::signal::ctrl_c() => interrupted,
+            _ = terminated.recv() => Ok(()),
+        }
+    }
+    #[cfg(not(unix))]
+    tokio::signal::ctrl_c().await
 }
 
 async fn serve(connection: &Connection, echo: bool) {

@@ -244,6 +244,19 @@ fn every_outcome_is_honest_when_the_server_is_killed_and_restarted() {
     assert_eq!(code, 3, "{stderr:?}");
 }
 
+#[cfg(unix)]
+#[test]
+fn a_server_that_a_supervisor_stops_says_goodbye_and_ends_well() {
+    let (mut server, address) = Running::serve(&["--echo", "--listen", "127.0.0.1:0"]);
+    let (client, mut stdin) = Running::start(&["connect", &format!("ws://{address}/")]);
+    writeln!(stdin, "x").unwrap();
+    until(|| client.stdout.len() == 1);
+    let told = Command::new("kill").args(["-TERM", &server.child.id().to_string()]).status().unwrap();
+    assert!(told.success());
+    assert_eq!(server.ends(), 0);
+    until(|| client.stderr.all().iter().any(|line| line.starts_with("detached; retry 1")));
+}
+
 #[test]
 fn a_short_demonstration_keeps_its_promises() {
     let done = run(&["demo", "--messages", "1500", "--cuts", "7", "--json"], "");

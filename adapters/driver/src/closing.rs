@@ -5,8 +5,6 @@
 //! turned away cannot pile up.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering;
 use std::task::Context;
 use std::task::Poll;
 use std::task::Waker;
@@ -14,6 +12,7 @@ use std::time::Duration;
 
 use reattach_core::wire::CloseCode;
 
+use crate::count::Count;
 use crate::runtime::Runtime;
 use crate::runtime::Task;
 use crate::socket::Socket;
@@ -26,30 +25,25 @@ const MAX: usize = 1_000;
 /// Sees transports off.
 pub(crate) struct Closing {
     runtime: Arc<dyn Runtime>,
-    leaving: AtomicUsize,
-}
-
-/// Counts one transport while it leaves.
-struct Leaving(Arc<Closing>);
-
-impl Drop for Leaving {
-    fn drop(&mut self) {
-        self.0.leaving.fetch_sub(1, Ordering::Relaxed);
-    }
+    leaving: Arc<Count>,
 }
 
 impl Closing {
     pub(crate) fn new(runtime: Arc<dyn Runtime>) -> Arc<Self> {
-        Arc::new(Self { runtime, leaving: AtomicUsize::new(0) })
+        Arc::new(Self { runtime, leaving: Arc::default() })
+    }
+
+    /// Waits until every transport that leaves has left.
+    pub(crate) async fn all_left(&self) {
+        self.leaving.none_left().await;
     }
 
     /// Sees a transport to its end beside everything else.
-    pub(crate) fn see_off(self: &Arc<Self>, mut socket: Socket, code: CloseCode) {
+    pub(crate) fn see_off(&self, mut socket: Socket, code: CloseCode) {
         // Where the peer has closed first, its answer is queued already and this is refused.
         _ = socket.start_close(code);
-        let is_many = self.leaving.fetch_add(1, Ordering::Relaxed) >= MAX;
-        let leaving = Leaving(Arc::clone(self));
-        if is_many {
+        let leaving = self.leaving.one_more();
+        if self.leaving.get() > MAX {
             _ = socket.poll_flush(&mut Context::from_waker(Waker::noop()));
             return;
         }

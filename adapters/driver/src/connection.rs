@@ -126,8 +126,12 @@ impl Connection {
     }
 
     /// Closes the transport with a code and keeps the state. The client comes back as the code's policy says.
-    pub fn detach(&self, code: CloseCode) {
-        self.0.shared.command(|peer, now| peer.detach(code, now));
+    ///
+    /// # Errors
+    ///
+    /// [`ApiMisuse::ReservedCode`] for a code that no close frame may carry (RFC 6455, 7.4).
+    pub fn detach(&self, code: CloseCode) -> Result<(), ApiMisuse> {
+        self.0.shared.command(|peer, now| peer.detach(code, now))
     }
 
     /// Ends the connection at once. Every message gets its outcome.

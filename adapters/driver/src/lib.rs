@@ -14,6 +14,7 @@ mod client;
 pub mod clock;
 mod closing;
 mod connection;
+mod count;
 mod dial;
 mod drive;
 mod machine;

@@ -9,6 +9,7 @@ use crate::id::ConnectionKey;
 use crate::id::Fence;
 use crate::id::InstanceId;
 use crate::id::TransportId;
+use crate::link::Continuity;
 use crate::outcome::Unknown;
 use crate::time::Instant;
 use crate::wire::Hello;
@@ -58,7 +59,8 @@ impl Identity {
 ///
 /// # Errors
 ///
-/// [`ProtocolError::BadWelcome`] where it contradicts the hello. Nothing has changed then.
+/// [`ProtocolError::BadWelcome`] where it contradicts the hello; nothing has changed then. [`ProtocolError::OldState`] where
+/// it takes back what the server has said before; then the epoch has ended here, and the next hello names none.
 pub(super) fn accept(
     connection: &mut Connection,
     cid: ConnectionId,
@@ -77,6 +79,12 @@ pub(super) fn accept(
     }
     let link = connection.link_mut();
     if welcome.resumed {
+        if link.outbox().is_continued_by(&welcome.report) == Continuity::PeerIsBehind {
+            // Its newer self may have handed over what this copy never got, so writing it again might deliver it twice.
+            link.end_epoch(None, Unknown::NoReceipt);
+            connection.forget_epoch();
+            return Err(ProtocolError::OldState);
+        }
         if link.on_seen(welcome.seen).is_err() {
             return contradicts("seen");
         }

@@ -40,11 +40,14 @@
 mod config;
 mod event;
 mod handshake;
+mod input;
+mod output;
 mod state;
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::string::String;
+use alloc::string::ToString;
 
 use core::time::Duration;
 
@@ -59,7 +62,6 @@ use crate::error::ProtocolError;
 use crate::id::ConnectionId;
 use crate::id::ConnectionKey;
 use crate::id::Fence;
-use crate::id::InstanceId;
 use crate::id::MessageId;
 use crate::id::Name;
 use crate::id::TransportId;
@@ -70,7 +72,6 @@ use crate::outcome::Unknown;
 use crate::reconnect::Ended;
 use crate::reconnect::GiveUp;
 use crate::reconnect::Next;
-use crate::reconnect::OpenError;
 use crate::reconnect::Reconnect;
 use crate::time::Clock;
 use crate::time::Instant;
@@ -79,97 +80,21 @@ use crate::wire::Bye;
 use crate::wire::CloseCode;
 use crate::wire::Frame;
 use crate::wire::Payload;
-use crate::wire::Token;
 
 pub use self::config::Config;
 pub use self::config::OnSuperseded;
 pub use self::event::Closed;
 pub use self::event::Event;
 pub use self::event::Status;
+pub use self::input::Input;
+pub use self::input::Secrets;
+pub use self::output::Output;
+
 use self::handshake::Identity;
 use self::state::At;
 use self::state::Due;
 use self::state::State;
 use self::state::Stop;
-
-/// What only the system's CSPRNG may make.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Secrets {
-    /// The key of the connection: minted once, kept as long as the identity is to live.
-    pub key: ConnectionKey,
-    /// The key to go on with should another instance take the connection over.
-    pub spare: Option<ConnectionKey>,
-    /// The nonce of this life of the client: minted for each machine, never stored.
-    pub instance: InstanceId,
-}
-
-/// What happened outside.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Input<'a> {
-    /// The transport that was asked for is open: the WebSocket handshake is done.
-    Opened {
-        /// Which one.
-        transport: TransportId,
-        /// The application's credentials for this attempt.
-        token: Option<Token>,
-    },
-    /// The transport that was asked for could not be opened.
-    OpenFailed {
-        /// Which one.
-        transport: TransportId,
-        /// Why not.
-        error: OpenError,
-    },
-    /// A WebSocket message came.
-    Received {
-        /// On which transport.
-        transport: TransportId,
-        /// What came.
-        incoming: Incoming<'a>,
-    },
-    /// Bytes moved. Report it after every turn in which they did: room for more is counted by it.
-    Progress {
-        /// On which transport.
-        transport: TransportId,
-        /// How many more bytes came, whether or not they make whole frames.
-        read: u64,
-        /// How many bytes of the texts handed out for this transport have left, in all.
-        written: u64,
-    },
-    /// The transport is gone.
-    Closed {
-        /// Which one.
-        transport: TransportId,
-        /// The close code; [`CloseCode::ABNORMAL`] where none came.
-        code: CloseCode,
-    },
-}
-
-/// What is to be done outside.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Output {
-    /// Open a transport, then say [`Input::Opened`] or [`Input::OpenFailed`].
-    Open {
-        /// What to call it.
-        transport: TransportId,
-    },
-    /// Write one WebSocket text message. Nothing else holds the text, so it can go to the socket without a copy.
-    Write {
-        /// On which transport.
-        transport: TransportId,
-        /// The message.
-        text: String,
-    },
-    /// Close the transport, after what was written. It is dead from here on: nothing more will name it.
-    Close {
-        /// Which one.
-        transport: TransportId,
-        /// The close code to send.
-        code: CloseCode,
-    },
-    /// Tell the application.
-    Event(Event),
-}
 
 /// A client: one identity, one connection, at most one transport at a time.
 ///
@@ -309,7 +234,8 @@ impl Client {
             At::Over => return Err(ApiMisuse::Ended),
             At::Opening | At::Greeting => return Ok(()),
             At::Attached => {
-                self.drop_transport(CloseCode::NORMAL);
+                self.say_farewell(CloseCode::NORMAL, &Ended::Local);
+                self.close_transport(CloseCode::NORMAL);
                 self.tell(Event::Detached { ended: Ended::Local });
             }
             At::Waiting { .. } | At::Stopped(_) => {}
@@ -524,15 +450,17 @@ impl Client {
 
     fn on_bye(&mut self, bye: Bye, now: Instant) {
         if !bye.end {
-            if let Some(report) = &bye.report {
+            if let Some(report) = bye.report.as_ref().filter(|_| self.connection.transport().is_some()) {
                 // A report that is beyond what was sent is not believed; the transport ends anyway.
                 _ = self.connection.link_mut().on_report(report, now);
             }
             return self.end_transport(Ended::Closed(bye.code), Some(CloseCode::NORMAL), now);
         }
-        let receipt = self.connection.epoch().and_then(|epoch| bye.receipt(epoch));
+        // Before the welcome there is no epoch that both sides speak of. A report that is beyond what was sent is not believed.
+        let epoch = self.connection.epoch().filter(|_| self.connection.transport().is_some());
+        let receipt = epoch.and_then(|epoch| bye.receipt(epoch));
         let receipt = receipt.filter(|receipt| receipt.received <= self.connection.link().outbox().sent());
-        self.drop_transport(CloseCode::NORMAL);
+        self.close_transport(CloseCode::NORMAL);
         self.connection.link_mut().end_sending(receipt.as_ref(), Unknown::Ended, NotDelivered::Ended);
         self.finish(Closed::ByPeer { code: bye.code, reason: bye.reason });
     }
@@ -546,7 +474,10 @@ impl Client {
     fn end_transport(&mut self, ended: Ended, close: Option<CloseCode>, now: Instant) {
         let was_attached = self.state.at() == At::Attached;
         match close {
-            Some(code) => self.drop_transport(code),
+            Some(code) => {
+                self.say_farewell(code, &ended);
+                self.close_transport(code);
+            }
             None => _ = self.connection.detach(),
         }
         self.tell(if was_attached { Event::Detached { ended } } else { Event::TryFailed { ended } });
@@ -557,8 +488,18 @@ impl Client {
         }
     }
 
+    /// Says why an attached transport is closed, unless it was the peer that said so first.
+    fn say_farewell(&mut self, code: CloseCode, ended: &Ended) {
+        if matches!(ended, Ended::Closed(_)) {
+            return;
+        }
+        if let Some((transport, text)) = self.connection.farewell(code, ended.to_string()) {
+            self.outputs.push_back(Output::Write { transport, text });
+        }
+    }
+
     /// Closes the live transport, whatever it was doing.
-    fn drop_transport(&mut self, code: CloseCode) {
+    fn close_transport(&mut self, code: CloseCode) {
         self.connection.detach();
         if let Some(transport) = self.state.transport() {
             self.outputs.push_back(Output::Close { transport, code });
@@ -590,7 +531,6 @@ impl Client {
     /// what was written and is unknown must not be written again behind the application's back.
     fn fail(&mut self, reason: GiveUp) {
         self.connection.link_mut().end_sending(None, Unknown::Unreachable, NotDelivered::Unreachable);
-        self.connection.forget_epoch();
         if self.closing.poll_timeout().is_some() {
             return self.finish(Closed::Cut);
         }
@@ -606,13 +546,10 @@ impl Client {
 
     /// Ends the connection from this side, with a last word where somebody hears it.
     fn end(&mut self, closed: Closed) {
-        if let Some(transport) = self.connection.transport() {
-            let bye = Bye::last(CloseCode::NORMAL, self.connection.link().report());
-            let mut text = String::new();
-            Frame::Bye(Box::new(bye)).encode(&mut text);
+        if let Some((transport, text)) = self.connection.last_word(CloseCode::NORMAL) {
             self.outputs.push_back(Output::Write { transport, text });
         }
-        self.drop_transport(CloseCode::NORMAL);
+        self.close_transport(CloseCode::NORMAL);
         let link = self.connection.link_mut();
         link.end_sending(None, Unknown::Closed, NotDelivered::Closed);
         // The last word said that nothing more is handed over.
@@ -623,6 +560,7 @@ impl Client {
     fn finish(&mut self, closed: Closed) {
         self.connection.forget_epoch();
         self.closing.disarm();
+        self.reconnect.restart();
         self.state.move_to_over();
         self.closed = Some(closed);
         self.is_end_untold = true;

@@ -325,6 +325,7 @@ impl Link {
         let start = out.len();
         let company = start > 0 || self.outbox.can_write() || !self.leaving.is_empty();
         if self.has_unreported() && (company || self.report_due.is_due(now)) {
+            separate(out);
             Frame::Ack(Ack { report: self.report(), seen: self.outbox.seen() }).encode(out);
             self.set_reported();
         }

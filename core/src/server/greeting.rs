@@ -21,22 +21,24 @@ pub(super) fn read_hello(text: &str, misplaced: Option<&'static str>) -> Result<
         return Err(Refusal::Protocol(ProtocolError::TooLarge { len, limit }));
     }
     let mut rest = text;
-    let unexpected = |frame, place| Err(Refusal::Protocol(ProtocolError::Unexpected { frame, place }));
-    let Some(line) = wire::next_line(&mut rest) else {
-        return unexpected("empty", "before a hello");
-    };
+    let line = wire::next_line(&mut rest).ok_or(Refusal::Protocol(ProtocolError::NotAHello))?;
     let frame = wire::decode(line).map_err(refusal_of)?;
     if let Some(place) = misplaced {
-        return unexpected(frame.name(), place);
+        return Err(Refusal::Protocol(ProtocolError::Unexpected { frame: frame.name(), place }));
     }
-    let name = frame.name();
-    let Frame::Hello(hello) = frame else {
-        return unexpected(name, "before a hello");
-    };
-    if !rest.is_empty() {
-        return unexpected("second", "behind a hello, before the welcome");
+    match frame {
+        Frame::Hello(hello) if wire::next_line(&mut rest).is_none() => Ok(hello),
+        Frame::Hello(_)
+        | Frame::Challenge(_)
+        | Frame::Welcome(_)
+        | Frame::Message(_)
+        | Frame::Ephemeral(_)
+        | Frame::Ack(_)
+        | Frame::Ping(_)
+        | Frame::Pong(_)
+        | Frame::Bye(_)
+        | Frame::Unknown => Err(Refusal::Protocol(ProtocolError::NotAHello)),
     }
-    Ok(hello)
 }
 
 fn refusal_of(error: DecodeError) -> Refusal {

@@ -245,8 +245,8 @@ impl Server {
 
     /// Hands the next message of a connection over to the application, which accepts it.
     pub fn take(&mut self, cid: &ConnectionId, now: Instant) -> Option<Delivery> {
-        if let Some(ended) = self.ended.get_mut(cid) {
-            return ended.take(now);
+        if let Some(delivery) = self.ended.get_mut(cid).and_then(|ended| ended.take(now)) {
+            return Some(delivery);
         }
         self.command(cid, now, Peer::take).ok().flatten()
     }
@@ -255,9 +255,9 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// [`ApiMisuse::UnknownConnection`].
+    /// [`ApiMisuse::UnknownConnection`], [`ApiMisuse::ReservedCode`].
     pub fn detach(&mut self, cid: &ConnectionId, code: CloseCode, now: Instant) -> Result<(), ApiMisuse> {
-        self.command(cid, now, |peer, now| peer.detach(code, now))
+        self.command(cid, now, |peer, now| peer.detach(code, now))?
     }
 
     /// Ends a connection at once.

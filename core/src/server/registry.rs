@@ -375,6 +375,10 @@ impl Registry {
             }
         }
         if entry.standing.is_asked() {
+            let waiting = entry.queued.and_then(|waiting| self.visitors.get(waiting)?.queued());
+            if waiting.is_some_and(|waiting| waiting.instance == hello.instance && waiting.attempt >= hello.attempt) {
+                return self.refuse(transport, Refusal::Stale);
+            }
             let overtaken = entry.queued.replace(transport);
             let visitor = self.visitors.get_mut(transport).expect("a hello came on a transport that is counted");
             visitor.stage = Stage::Queued { hello, principal };
@@ -542,7 +546,7 @@ impl Registry {
         // What is said must not tell a wrong key from refused credentials.
         let reason = if code == CloseCode::UNAUTHENTICATED { String::new() } else { refusal.to_string() };
         let mut text = String::new();
-        Frame::Bye(Box::new(Bye::of_transport(code, reason))).encode(&mut text);
+        Frame::Bye(Box::new(Bye::of_transport(code, None, reason))).encode(&mut text);
         self.outputs.push_back(RegistryOutput::Write { transport, text });
         self.outputs.push_back(RegistryOutput::Close { transport, code });
         self.tell(RegistryEvent::Refused { transport, refusal });

@@ -52,6 +52,13 @@ pub(super) struct Visitor {
     pub(super) produced: usize,
 }
 
+impl Visitor {
+    /// The hello that waits for the connection's peer.
+    pub(super) fn queued(&self) -> Option<&Hello> {
+        if let Stage::Queued { hello, .. } = &self.stage { Some(hello) } else { None }
+    }
+}
+
 /// All live transports of a server.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Visitors {
@@ -93,6 +100,10 @@ impl Visitors {
         if let Some(visitor) = self.visitors.get_mut(&transport) {
             visitor.stage = Stage::Attached;
         }
+    }
+
+    pub(super) fn get(&self, transport: TransportId) -> Option<&Visitor> {
+        self.visitors.get(&transport)
     }
 
     pub(super) fn get_mut(&mut self, transport: TransportId) -> Option<&mut Visitor> {

@@ -87,6 +87,13 @@ impl CloseCode {
         Self(code)
     }
 
+    /// Whether the code may stand in a frame: RFC 6455, 7.4, keeps some for what an endpoint tells its own application, and
+    /// has given no meaning to others.
+    #[must_use]
+    pub const fn is_sendable(self) -> bool {
+        matches!(self.0, 1000..=1003 | 1007..=1014 | 3000..=4999)
+    }
+
     /// The plain number.
     #[must_use]
     pub const fn get(self) -> u16 {

@@ -184,9 +184,11 @@ fn receipt(fields: &Fields<'_>) -> Result<Receipt, DecodeError> {
 }
 
 fn bye(fields: &Fields<'_>) -> Result<Bye, DecodeError> {
-    let code = fields.number("code", |code| u16::try_from(code).ok().filter(|code| (1000..5000).contains(code)))?;
+    // What cannot stand in a close frame (RFC 6455, 7.4.1) cannot announce one.
+    let code =
+        fields.number("code", |code| u16::try_from(code).ok().map(CloseCode::new).filter(|code| code.is_sendable()))?;
     Ok(Bye {
-        code: CloseCode::new(code.ok_or_else(|| fields.missing("code"))?),
+        code: code.ok_or_else(|| fields.missing("code"))?,
         end: fields.bool("end")?.unwrap_or(false),
         report: if fields.has("received")? { Some(report(fields)?) } else { None },
         handed: seqs(fields, "handed")?,

@@ -3,6 +3,7 @@
 use alloc::string::String;
 
 use core::fmt::Write as _;
+use core::time::Duration;
 
 use crate::id::MessageId;
 use crate::id::ReportNo;
@@ -120,7 +121,7 @@ fn encode_welcome(welcome: &Welcome, out: &mut String) {
     object.report(&welcome.report);
     object.report_no("seen", welcome.seen);
     object.limits(&welcome.limits);
-    object.number("detachTtl", u64::try_from(welcome.detach_ttl.as_millis()).unwrap_or(u64::MAX));
+    object.number("detachTtl", whole_millis(welcome.detach_ttl));
     if let Some(receipt) = &welcome.receipt {
         object.key("receipt");
         encode_receipt(receipt, object.out);
@@ -174,7 +175,7 @@ fn encode_exception(exception: &Exception, out: &mut String) {
         Disposition::Deferred { times, retry_after, code } => {
             object.string("is", "deferred");
             object.number("times", (*times).into());
-            object.number("retryAfter", u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX));
+            object.number("retryAfter", whole_millis(*retry_after));
             object.string("code", code.as_str());
         }
         Disposition::Rejected { code, reason } => {
@@ -309,4 +310,9 @@ impl<'o> Object<'o> {
         self.number("windowBytes", limits.window_bytes);
         self.number("maxPayload", limits.max_payload);
     }
+}
+
+/// A duration as the wire carries it: whole milliseconds, no more than the largest number.
+fn whole_millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).map_or(Seq::MAX.get(), |millis| millis.min(Seq::MAX.get()))
 }

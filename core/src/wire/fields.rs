@@ -15,6 +15,7 @@ use serde_json::value::RawValue;
 
 use crate::id::IdError;
 use crate::id::Name;
+use crate::id::Seq;
 use crate::wire::frame::MAX_WINDOW;
 use crate::wire::payload::MAX_DEPTH;
 use crate::wire::payload::is_deeper_than;
@@ -105,7 +106,8 @@ pub(super) struct Fields<'a> {
 impl<'a> Fields<'a> {
     /// Reads one JSON object. `frame` is what complaints call it.
     pub(super) fn parse(frame: &'static str, text: &'a str) -> Result<Self, DecodeError> {
-        if is_deeper_than(text, MAX_DEPTH) {
+        // The envelope is one level more than the payload in it.
+        if is_deeper_than(text, MAX_DEPTH + 1) {
             return Err(DecodeError::TooDeep);
         }
         match serde_json::from_str::<Pairs<'a>>(text) {
@@ -188,7 +190,7 @@ impl<'a> Fields<'a> {
 
     /// A duration in whole milliseconds.
     pub(super) fn millis(&self, key: &'static str) -> Result<Option<Duration>, DecodeError> {
-        self.number(key, |millis| (millis <= 1 << 53).then(|| Duration::from_millis(millis)))
+        self.number(key, |millis| (millis <= Seq::MAX.get()).then(|| Duration::from_millis(millis)))
     }
 
     /// An identifier.

@@ -323,10 +323,11 @@ pub struct Bye {
 }
 
 impl Bye {
-    /// The word that closes a transport and leaves the connection as it is.
+    /// The word that closes a transport and leaves the connection as it is. `report` is where its sender stands, if the
+    /// transport was attached: so no settlement is lost with it.
     #[must_use]
-    pub const fn of_transport(code: CloseCode, reason: String) -> Self {
-        Self { code, end: false, report: None, handed: Vec::new(), is_final: false, reason }
+    pub const fn of_transport(code: CloseCode, report: Option<Report>, reason: String) -> Self {
+        Self { code, end: false, report, handed: Vec::new(), is_final: false, reason }
     }
 
     /// The last word of a connection: where its sender stands, after which it hands nothing more over.

@@ -128,7 +128,9 @@ impl UncheckedPayload {
     /// [`PayloadError::Unreadable`] or [`PayloadError::TooDeep`].
     pub fn check(self) -> Result<Payload, PayloadError> {
         check(&self.0)?;
-        // Frames are separated by line breaks, so none can stand in here.
+        if memchr::memchr2(b'\n', b'\r', self.0.as_bytes()).is_some() {
+            return Ok(Payload::without_line_breaks(&self.0));
+        }
         Ok(Payload(self.0))
     }
 

@@ -226,7 +226,8 @@ async fn a_stale_hello_and_a_dead_instance_cannot_evict_the_living() {
     let fence = challenge.split('"').nth(7).unwrap();
     next.send(&hello(&key, 2, 1, &format!(r#","fence":"{fence}""#))).await;
     assert!(next.next().await.unwrap().contains(r#""t":"welcome""#));
-    assert_eq!(raw.next().await.unwrap(), r#"{"t":"bye","code":4409}"#);
+    let bye = r#"{"t":"bye","code":4409,"received":0,"settled":0,"reason":"another instance"}"#;
+    assert_eq!(raw.next().await.unwrap(), bye);
     assert_eq!(raw.closed().await, CloseCode::SUPERSEDED);
     assert_eq!(scene.closed_after(&hello(&key, 1, 99, "")).await, CloseCode::SUPERSEDED, "a delayed hello of the dead");
     scene.assert_unaffected().await;
@@ -247,6 +248,7 @@ async fn an_attached_peer_that_breaks_the_protocol_is_closed_with_a_code() {
         (&hello(&ConnectionKey::from_bytes([9; 16]), 1, 2, ""), CloseCode::PROTOCOL),
         (&malformed, CloseCode::PROTOCOL),
         (&large, CloseCode::TOO_LARGE),
+        (&format!(r#"{{"t":"ping","n":1,"x":"{}"}}"#, "x".repeat(131_072)), CloseCode::TOO_LARGE),
         (&huge, CloseCode::TOO_BIG),
     ]
     .into_iter()

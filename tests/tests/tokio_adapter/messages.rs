@@ -278,7 +278,7 @@ async fn a_watch_and_a_subscription_see_a_drop_and_the_return() {
     let mut peer_events = connection.events();
     let mut watch = client.watch();
     assert_eq!(watch.state(), ConnectionState::Attached);
-    connection.detach(reattach_tokio::core::wire::CloseCode::RESTART);
+    connection.detach(reattach_tokio::core::wire::CloseCode::RESTART).expect("a code that may be sent");
     soon(watch.changed()).await;
     assert!(matches!(soon(events.next()).await, Some(Event::Detached { .. })));
     assert_eq!(soon(events.next()).await, Some(Event::Attached { resumed: true }));

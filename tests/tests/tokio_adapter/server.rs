@@ -62,7 +62,7 @@ async fn credentials_are_asked_for_and_checked_anew_for_every_attach() {
     let connection = soon(server.accept()).await.unwrap();
     assert_eq!(connection.principal(), &Principal::Named(Name::new("alice").unwrap()));
     for round in 1..=3 {
-        connection.detach(CloseCode::RESTART);
+        connection.detach(CloseCode::RESTART).expect("a code that may be sent");
         until(|| client.stats().resumed == round).await;
     }
     assert_eq!(asked.load(Ordering::Relaxed), 4);
@@ -256,6 +256,23 @@ async fn a_server_that_shuts_down_tells_both_applications_the_truth() {
     }
     assert_eq!(told.pop(), Some(PeerEvent::Closed { reason: PeerClosed::ShutDown }), "the end is told last");
     until(|| client.state() != ConnectionState::Attached).await;
+}
+
+// S002-32
+#[tokio::test]
+async fn a_server_that_stops_says_so_on_every_transport_before_it_is_gone() {
+    let (server, url) = listen(server_config()).await;
+    let mut attached = Raw::attach(&url, reattach_tokio::connection_key()).await;
+    let mut silent = Raw::open(&url).await;
+    let reading = tokio::spawn(async move {
+        let bye = attached.next().await;
+        (bye, attached.closed().await, silent.closed().await)
+    });
+    server.shut_down();
+    soon(server.closed()).await;
+    let (bye, attached, silent) = soon(reading).await.unwrap();
+    assert!(bye.unwrap().starts_with(r#"{"t":"bye","code":1001,"#));
+    assert_eq!((attached, silent), (CloseCode::GOING_AWAY, CloseCode::GOING_AWAY));
 }
 
 #[tokio::test]

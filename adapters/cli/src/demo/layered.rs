@@ -112,7 +112,7 @@ pub(crate) async fn perform(stage: Arc<Stage>, server: Server, plan: Vec<Planned
         .perform(&plan, |fault| {
             let serving = serving.lock().unwrap_or_else(PoisonError::into_inner);
             if let (Some(connection), Fault::Server(code)) = (&*serving, fault) {
-                connection.detach(code);
+                connection.detach(code).expect("the plan names codes that may be sent");
             }
         })
         .await;

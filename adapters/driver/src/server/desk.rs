@@ -34,6 +34,8 @@ use reattach_core::wire::Token;
 use crate::clock;
 use crate::closing::Closing;
 use crate::connection::Connection;
+use crate::count::Count;
+use crate::count::Counted;
 use crate::drive::Driver;
 use crate::drive::Opened;
 use crate::drive::Outside;
@@ -96,6 +98,8 @@ pub(super) struct Desk {
     runtime: Arc<dyn Runtime>,
     /// The transports that leave.
     pub(super) closing: Arc<Closing>,
+    /// The tasks that hold transports: strangers' and connections'.
+    pub(super) tasks: Arc<Count>,
     core: server::Config,
     state: Mutex<State>,
     /// A connection can be accepted, or none will be any more.
@@ -118,6 +122,7 @@ impl Desk {
         };
         Arc::new(Self {
             closing: Closing::new(Arc::clone(&runtime)),
+            tasks: Arc::default(),
             runtime,
             core,
             state: Mutex::new(state),
@@ -264,7 +269,7 @@ impl Desk {
                 RegistryOutput::Create(origin) => {
                     let (id, principal) = (origin.id, origin.principal.clone());
                     let shared = Shared::new(Peer::new(&self.core, origin, clock::now()));
-                    let carrier = Carrier { desk: Arc::clone(self), id };
+                    let carrier = Carrier { desk: Arc::clone(self), id, _task: self.tasks.one_more() };
                     Driver::spawn(Arc::clone(&shared), &self.runtime, Arc::clone(&self.closing), carrier);
                     state.peers.insert(id.cid, (id, Arc::clone(&shared)));
                     state.accepted.push_back(Connection::new(shared, id.cid, principal));
@@ -298,6 +303,7 @@ impl Desk {
 struct Carrier {
     desk: Arc<Desk>,
     id: PeerId,
+    _task: Counted,
 }
 
 impl Outside for Carrier {

@@ -133,6 +133,22 @@ impl Server {
     pub fn shut_down(&self) {
         self.0.desk.shut_down();
     }
+
+    /// Waits, after [`Server::shut_down`], until every transport has been told and has hung up, or has had two seconds for it. A
+    /// program that ends before that cuts its clients off without a word.
+    pub async fn closed(&self) {
+        let desk = &self.0.desk;
+        loop {
+            let shut_down = desk.shut_down.listen();
+            if desk.is_shut_down() {
+                break;
+            }
+            shut_down.await;
+        }
+        // A task that ends hands its transport over to be seen off before it is counted out.
+        desk.tasks.none_left().await;
+        desk.closing.all_left().await;
+    }
 }
 
 impl std::fmt::Debug for Server {
@@ -144,7 +160,11 @@ impl std::fmt::Debug for Server {
 fn receive(desk: &Arc<Desk>, config: &Arc<ServerConfig>, io: Box<dyn Io>, remote: Option<SocketAddr>) {
     let Some((transport, mailbox)) = desk.admit(remote) else { return };
     let visit = visit::visit(Arc::clone(desk), Arc::clone(config), transport, mailbox, io, remote);
-    desk.runtime().spawn(Task::new(visit));
+    let counted = desk.tasks.one_more();
+    desk.runtime().spawn(Task::new(async move {
+        let _counted = counted;
+        visit.await;
+    }));
 }
 
 async fn pause(runtime: &Arc<dyn Runtime>) {

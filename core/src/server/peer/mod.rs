@@ -4,9 +4,13 @@
 //! continue the peer's; then nothing is lost and nothing comes twice. Otherwise the epoch ends here, its receipt goes to the
 //! registry, and another begins.
 
+mod input;
+mod output;
+
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::string::String;
+use alloc::string::ToString;
 
 use core::time::Duration;
 
@@ -50,56 +54,8 @@ use crate::wire::Receipt;
 use crate::wire::Report;
 use crate::wire::Welcome;
 
-/// What happened on the transport that a peer holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum PeerInput<'a> {
-    /// A WebSocket message came.
-    Received {
-        /// On which transport.
-        transport: TransportId,
-        /// What came.
-        incoming: Incoming<'a>,
-    },
-    /// Bytes moved. Report it after every turn in which they did: room for more is counted by it.
-    Progress {
-        /// On which transport.
-        transport: TransportId,
-        /// How many more bytes came, whether or not they make whole frames.
-        read: u64,
-        /// How many bytes of the texts handed out for this transport have left, in all, those of the registry included.
-        written: u64,
-    },
-    /// The transport is gone.
-    Closed {
-        /// Which one.
-        transport: TransportId,
-        /// The close code; [`CloseCode::ABNORMAL`] where none came.
-        code: CloseCode,
-    },
-}
-
-/// What a peer wants done.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum PeerOutput {
-    /// Write one WebSocket text message. Nothing else holds the text, so it can go to the socket without a copy.
-    Write {
-        /// On which transport.
-        transport: TransportId,
-        /// The message.
-        text: String,
-    },
-    /// Close the transport, after what was written. It is dead from here on.
-    Close {
-        /// Which one.
-        transport: TransportId,
-        /// The close code to send.
-        code: CloseCode,
-    },
-    /// Tell the registry.
-    Answer(Answer),
-    /// Tell the application.
-    Event(PeerEvent),
-}
+pub use self::input::PeerInput;
+pub use self::output::PeerOutput;
 
 /// One connection on the server.
 ///
@@ -161,7 +117,7 @@ impl Peer {
                 self.end_with_receipt(PeerClosed::Expired, Unknown::Expired, NotDelivered::Expired);
             }
             Command::Fence => {
-                self.drop_transport(CloseCode::INTERNAL);
+                self.close_transport(CloseCode::INTERNAL, "the server gave this connection up");
                 self.connection.link_mut().end_sending(None, Unknown::Shutdown, NotDelivered::Shutdown);
                 self.connection.link_mut().seal();
                 self.finish(PeerClosed::Fenced);
@@ -231,11 +187,19 @@ impl Peer {
 
     /// Closes the transport with a code and keeps the state: the client comes back as the code's policy says. For a restart of
     /// something in front, or to move the client elsewhere.
-    pub fn detach(&mut self, code: CloseCode, now: Instant) {
+    ///
+    /// # Errors
+    ///
+    /// [`ApiMisuse::ReservedCode`].
+    pub fn detach(&mut self, code: CloseCode, now: Instant) -> Result<(), ApiMisuse> {
         self.clock.advance(now);
+        if !code.is_sendable() {
+            return Err(ApiMisuse::ReservedCode(code));
+        }
         if self.connection.transport().is_some() {
             self.end_transport(Ended::Local, Some(code));
         }
+        Ok(())
     }
 
     /// Ends the connection at once. Every message gets its outcome.
@@ -262,7 +226,7 @@ impl Peer {
     pub fn shut_down(&mut self, now: Instant) {
         self.clock.advance(now);
         if !self.is_over() {
-            self.drop_transport(CloseCode::GOING_AWAY);
+            self.close_transport(CloseCode::GOING_AWAY, "the server stops");
             self.connection.link_mut().end_sending(None, Unknown::Shutdown, NotDelivered::Shutdown);
             self.connection.link_mut().seal();
             self.finish(PeerClosed::ShutDown);
@@ -367,10 +331,8 @@ impl Peer {
     fn attach(&mut self, attach: Attach, now: Instant) {
         let Attach { transport, hello, takes_over, mint, receipt, produced } = attach;
         if self.connection.transport().is_some() {
-            if takes_over {
-                self.write_bye(Bye::of_transport(CloseCode::SUPERSEDED, String::new()));
-            }
-            self.drop_transport(CloseCode::SUPERSEDED);
+            let by = if takes_over { "another instance" } else { "a later transport" };
+            self.close_transport(CloseCode::SUPERSEDED, by);
             self.tell(PeerEvent::Detached { ended: Ended::Closed(CloseCode::SUPERSEDED) });
         }
         let is_named = hello.epoch == Some(self.epoch);
@@ -500,9 +462,11 @@ impl Peer {
 
     /// The transport has ended, or has to. The state is kept.
     fn end_transport(&mut self, ended: Ended, close: Option<CloseCode>) {
-        let transport = match close {
-            Some(code) => self.drop_transport(code),
-            None => self.connection.detach(),
+        let transport = match (close, ended) {
+            // The client has said goodbye first.
+            (Some(code), Ended::Closed(_)) => self.drop_transport(code),
+            (Some(code), ended) => self.close_transport(code, &ended.to_string()),
+            (None, _) => self.connection.detach(),
         };
         if let Some(transport) = transport {
             self.answer(Answer::Detached { transport });
@@ -516,12 +480,11 @@ impl Peer {
         Some(transport)
     }
 
-    fn write_bye(&mut self, bye: Bye) {
-        if let Some(transport) = self.connection.transport() {
-            let mut text = String::new();
-            Frame::Bye(Box::new(bye)).encode(&mut text);
-            self.outputs.push_back(PeerOutput::Write { transport, text });
-        }
+    /// Closes the transport with a word that says why.
+    fn close_transport(&mut self, code: CloseCode, reason: &str) -> Option<TransportId> {
+        let (transport, text) = self.connection.farewell(code, reason.to_string())?;
+        self.outputs.push_back(PeerOutput::Write { transport, text });
+        self.drop_transport(code)
     }
 
     /// What is to be kept of this epoch. An epoch that nobody joined leaves nothing.
@@ -537,8 +500,10 @@ impl Peer {
 
     /// Ends the connection from this side, with a last word where somebody hears it.
     fn end(&mut self, closed: PeerClosed) {
-        self.write_bye(Bye::last(CloseCode::ENDED, self.connection.link().report()));
-        self.drop_transport(CloseCode::NORMAL);
+        if let Some((transport, text)) = self.connection.last_word(CloseCode::ENDED) {
+            self.outputs.push_back(PeerOutput::Write { transport, text });
+        }
+        self.drop_transport(CloseCode::ENDED);
         self.end_with_receipt(closed, Unknown::Closed, NotDelivered::Closed);
     }
 
