@@ -97,13 +97,15 @@ async fn cuts(python: &str, client: &str) -> Vec<String> {
     record.is_reading.send_replace(true);
     tokio::spawn(serve(server, Arc::clone(&record), MESSAGES));
     let cutting = async {
-        let mut established = proxy.established();
         let kinds = [Cut::Fin, Cut::Reset, Cut::Torn, Cut::Stall];
+        let taken = || record.taken.lock().expect("no panics").len();
         for number in 0..20 {
-            let before = *established.borrow_and_update();
-            tokio::time::sleep(Duration::from_millis(120)).await;
+            // Not before something flows again.
+            let before = taken();
+            while taken() < before + 30 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
             proxy.cut(kinds[number % kinds.len()]);
-            established.wait_for(|count| *count > before).await.expect("the proxy runs");
         }
     };
     let (claims, ()) = tokio::join!(run(python, client, &proxy, MESSAGES), cutting);
@@ -214,12 +216,16 @@ async fn serve(server: Server, record: Arc<Record>, messages: u64) {
         let record = Arc::clone(&record);
         tokio::spawn(async move {
             let mut is_reading = record.is_reading.subscribe();
-            loop {
+            let next = async |is_reading: &mut watch::Receiver<bool>| {
                 is_reading.wait_for(|is_reading| *is_reading).await.expect("the record lives");
+                connection.recv().await
+            };
+            loop {
                 tokio::select! {
                     biased;
+                    // An application that pauses still notices that its connection has ended.
                     () = connection.ended() => break,
-                    delivery = connection.recv() => {
+                    delivery = next(&mut is_reading) => {
                         let Some(delivery) = delivery else { break };
                         let numbered: Numbered = delivery.payload().parse().expect("numbered messages only");
                         record.taken.lock().expect("no panics").push(numbered.n);

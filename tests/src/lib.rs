@@ -1,5 +1,12 @@
 //! What the tests of Reattach share: a world of virtual time in which the real machines talk over an emulated network, a
 //! reference model, the bodies of the fuzz targets, and readers of the documents that must agree with the code.
 
+pub mod alone;
+pub mod frames;
+pub mod fuzz;
+pub mod model;
 pub mod net;
+pub mod run;
+pub mod transcript;
+pub mod vectors;
 pub mod world;

@@ -127,6 +127,11 @@ impl Net {
         }
     }
 
+    /// Whatever was stalled goes on.
+    pub fn unstall_all(&mut self) {
+        self.wires.values_mut().flat_map(|wire| wire.stalled.values_mut()).for_each(|stalled| *stalled = false);
+    }
+
     /// The next thing to arrive by `now`, over all wires in their order.
     pub fn take(&mut self, now: Instant) -> Option<(WireId, Way, Wire, Arrival)> {
         let mut found = None;
@@ -160,10 +165,28 @@ impl Net {
         moving.filter_map(|(wire, way)| wire.queues[&way].front().map(|(at, _)| *at)).min()
     }
 
-    /// The wire that a client calls by this name.
+    /// The newest wire that a client calls by this name.
     pub fn wire_of(&self, client: usize, transport: TransportId) -> Option<WireId> {
         let mut wires = self.wires.iter();
-        wires.find(|(_, wire)| wire.client == client && wire.transport == transport).map(|(id, _)| *id)
+        wires.rfind(|(_, wire)| wire.client == client && wire.transport == transport).map(|(id, _)| *id)
+    }
+
+    /// A client dies: nothing reaches it any more, and the server hears of it behind what is on its way.
+    pub fn abandon(&mut self, client: usize, now: Instant) {
+        let of_client = self.wires.iter().filter(|(_, wire)| wire.client == client);
+        for id in of_client.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.close(id, Way::Up, CloseCode::ABNORMAL, now);
+        }
+    }
+
+    /// Every wire that somebody still listens to.
+    pub fn wires(&self) -> Vec<WireId> {
+        self.wires.keys().copied().collect()
+    }
+
+    /// How many wires there ever were; they are numbered from 1.
+    pub const fn opened(&self) -> u64 {
+        self.opened
     }
 
     /// The texts that are on their way.

@@ -1,0 +1,577 @@
+//! One client against everything at once: a network, a server that is honest, wrong or hostile, an application, and a clock
+//! that jumps both ways.
+//!
+//! The first bytes choose a configuration with small caps and short timers; the rest is a sequence of operations. What the
+//! server says is made from what the machine shows of itself (its epoch, its numbers), so that it is mostly right and deep
+//! states are reached. After each operation every output is drained, as the law asks, and the machine is looked at.
+
+mod ledger;
+
+use std::time::Duration;
+
+use reattach_core::client::Client;
+use reattach_core::client::Config;
+use reattach_core::client::Input;
+use reattach_core::client::OnSuperseded;
+use reattach_core::client::Output;
+use reattach_core::client::Secrets;
+use reattach_core::client::Status;
+use reattach_core::connection::Incoming;
+use reattach_core::error::ApiMisuse;
+use reattach_core::id::ConnectionKey;
+use reattach_core::id::Epoch;
+use reattach_core::id::Fence;
+use reattach_core::id::InstanceId;
+use reattach_core::id::Seq;
+use reattach_core::id::TransportId;
+use reattach_core::link::Outgoing;
+use reattach_core::reconnect::OpenError;
+use reattach_core::time::Instant;
+use reattach_core::wire::Challenge;
+use reattach_core::wire::CloseCode;
+use reattach_core::wire::Frame;
+use reattach_core::wire::Hello;
+use reattach_core::wire::Message;
+use reattach_core::wire::Receipt;
+use reattach_core::wire::Report;
+use reattach_core::wire::Token;
+use reattach_core::wire::Welcome;
+
+use crate::fuzz::bytes::Bytes;
+use crate::fuzz::checks;
+use crate::fuzz::shapes;
+
+use self::ledger::Cause;
+use self::ledger::Ledger;
+
+/// The body of the target.
+pub fn run(input: &[u8]) {
+    let mut run = Run::new(Bytes::new(input));
+    while !run.bytes.is_empty() {
+        run.step();
+        run.check();
+    }
+    run.finish();
+}
+
+/// The live transport.
+#[derive(Debug)]
+struct Wire {
+    transport: TransportId,
+    is_open: bool,
+    produced: u64,
+    written: u64,
+    hello: Option<Hello>,
+    pinged: u64,
+    /// The client's last word on it.
+    bye: Option<CloseCode>,
+}
+
+struct Run<'a> {
+    bytes: Bytes<'a>,
+    config: Config,
+    client: Client,
+    now: Instant,
+    wire: Option<Wire>,
+    /// How many transports were asked for.
+    opened: u64,
+    ledger: Ledger,
+    minted: u8,
+    /// Messages in the text that is being made.
+    ahead: u64,
+    /// Whether all bytes leave at once.
+    is_fast: bool,
+}
+
+impl<'a> Run<'a> {
+    fn new(mut bytes: Bytes<'a>) -> Self {
+        let mut config = Config::default();
+        config.connect_timeout = Duration::from_millis(100);
+        config.hello_timeout = Duration::from_millis(150);
+        config.reconnect.backoff.base = Duration::from_millis(10);
+        config.reconnect.backoff.cap = Duration::from_millis(80);
+        config.reconnect.backoff.jitter = bytes.pick(&[false, true]);
+        config.reconnect.attempts = bytes.pick(&[None, Some(2), Some(0)]);
+        config.reconnect.stable = Duration::from_millis(50);
+        config.reconnect.restart_min = Duration::from_millis(20);
+        config.reconnect.restart_max = Duration::from_millis(40);
+        config.on_superseded = bytes.pick(&[OnSuperseded::NewIdentity, OnSuperseded::Stop]);
+        config.connection = shapes::connection(&mut bytes);
+        let now = Instant::from_secs(1_000);
+        let has_spare = bytes.pick(&[true, false]);
+        let spare = has_spare.then(|| ConnectionKey::from_bytes([2; 16]));
+        let instance = InstanceId::from_bytes([7; 16]);
+        let secrets = Secrets { key: ConnectionKey::from_bytes([1; 16]), spare, instance };
+        let ledger = Ledger::new(config.on_superseded, has_spare);
+        let is_fast = bytes.pick(&[true, false]);
+        let client = Client::new(config.clone(), secrets, u64::from(bytes.byte()), now);
+        let mut run = Self { bytes, config, client, now, wire: None, opened: 0, ledger, minted: 10, ahead: 0, is_fast };
+        run.drain();
+        run.check();
+        run
+    }
+
+    /// One operation, with what follows from it.
+    fn step(&mut self) {
+        match self.bytes.byte() % 64 {
+            0..=7 => self.opened(),
+            8 => self.open_failed(),
+            9..=14 => self.welcome(),
+            15 => self.challenge(),
+            16..=19 => self.say_one(Self::message),
+            20..=22 => self.say_one(Self::ack),
+            23..=24 => self.say_one(Self::pong),
+            25 => self.say_one(Self::ping),
+            26 => self.say_one(Self::ephemeral),
+            27 => self.say_one(Self::bye),
+            28..=30 => self.batch(),
+            31 => self.raw(),
+            32..=34 => self.progress(),
+            35..=36 => self.closed(),
+            37..=40 => self.wake(),
+            41 => self.pass(),
+            42 => self.input_of_a_dead_transport(),
+            43..=50 => self.send(),
+            51..=54 => self.take(),
+            55..=56 => self.send_ephemeral(),
+            57 => self.reconnect(),
+            58 => self.provide_key(),
+            59 => self.disconnect(),
+            60 => self.close(),
+            _ => self.wake_at(self.now),
+        }
+    }
+
+    fn input(&mut self, cause: Cause, input: Input<'_>) {
+        self.ledger.begin(cause);
+        self.client.handle_input(input, self.now);
+        self.drain();
+    }
+
+    /// The transport of which the machine believes that it lives; some other where there is none.
+    fn transport(&self) -> TransportId {
+        self.wire.as_ref().map_or(TransportId(0), |wire| wire.transport)
+    }
+
+    fn opened(&mut self) {
+        let transport = self.transport();
+        let token = if self.bytes.rarely(4) { Token::new("secret".into()) } else { None };
+        if let Some(wire) = &mut self.wire {
+            wire.is_open = true;
+        }
+        self.input(Cause::Opened, Input::Opened { transport, token });
+    }
+
+    fn open_failed(&mut self) {
+        let transport = self.transport();
+        let error = match self.bytes.below(5) {
+            0 => OpenError::Unreachable,
+            1 => OpenError::Insecure,
+            2 => OpenError::WrongProtocol,
+            3 => OpenError::NoCredentials,
+            _ => OpenError::Refused { status: 400 + u16::from(self.bytes.byte()) },
+        };
+        self.wire.take_if(|wire| !wire.is_open);
+        self.input(Cause::OpenFailed, Input::OpenFailed { transport, error });
+    }
+
+    fn receive(&mut self, text: &str) {
+        let transport = self.transport();
+        if self.bytes.rarely(4) {
+            self.input(Cause::Nothing, Input::Progress { transport, read: text.len() as u64, written: 0 });
+        }
+        self.input(Cause::Received, Input::Received { transport, incoming: Incoming::Text(text) });
+    }
+
+    /// Says what was put together, as one WebSocket message.
+    fn say(&mut self, text: String) {
+        self.ahead = 0;
+        let text = shapes::garble(&mut self.bytes, text);
+        self.receive(&text);
+    }
+
+    fn say_one(&mut self, put: fn(&mut Self, &mut String)) {
+        let mut text = String::new();
+        put(self, &mut text);
+        self.say(text);
+    }
+
+    fn welcome(&mut self) {
+        let link = self.client.connection().link();
+        let (sent, received) = (link.outbox().sent(), link.inbox().settlement().received());
+        let epoch = self.client.connection().epoch();
+        let resumed = epoch.is_some() ^ self.bytes.rarely(4);
+        let mint = self.mint();
+        let epoch = if resumed ^ self.bytes.rarely(32) { epoch.unwrap_or(mint) } else { mint };
+        let mut cid = self.client.connection_id();
+        if self.bytes.rarely(32) {
+            cid = ConnectionKey::from_bytes([99; 16]).connection_id();
+        }
+        let report =
+            if resumed ^ self.bytes.rarely(32) { shapes::report(&mut self.bytes, sent) } else { Report::default() };
+        let receipt = if !resumed && self.bytes.rarely(2) { Some(Box::new(self.receipt(sent))) } else { None };
+        let welcome = Welcome {
+            cid,
+            epoch,
+            resumed,
+            report,
+            seen: shapes::report_no(&mut self.bytes),
+            limits: shapes::limits(&mut self.bytes),
+            detach_ttl: Duration::from_millis(500),
+            receipt,
+        };
+        let mut text = String::new();
+        shapes::put(&Frame::Welcome(Box::new(welcome)), &mut text);
+        if self.bytes.rarely(3) {
+            let seq = if resumed { received.next() } else { Seq::ZERO.next() };
+            shapes::put(&Frame::Message(Message { seq, id: None, payload: "0" }), &mut text);
+        }
+        self.say(text);
+    }
+
+    fn receipt(&mut self, sent: Seq) -> Receipt {
+        let epoch = self.client.connection().epoch();
+        let mint = self.mint();
+        let Report { received, settled, no: _, except } = shapes::report(&mut self.bytes, sent);
+        let handed = if self.bytes.rarely(4) { vec![settled.next()] } else { Vec::new() };
+        Receipt {
+            epoch: epoch.filter(|_| !self.bytes.rarely(16)).unwrap_or(mint),
+            received,
+            settled,
+            except,
+            seen: shapes::report_no(&mut self.bytes),
+            handed,
+            is_final: !self.bytes.rarely(3),
+        }
+    }
+
+    fn challenge(&mut self) {
+        let fence = Fence::from_bytes([self.bytes.byte(); 16]);
+        let mut text = String::new();
+        shapes::put(&Frame::Challenge(Challenge { fence }), &mut text);
+        self.say(text);
+    }
+
+    fn message(&mut self, out: &mut String) {
+        let due = self.client.connection().link().inbox().settlement().received().get() + self.ahead + 1;
+        let seq = shapes::message(&mut self.bytes, due, out);
+        self.ahead += u64::from(seq.get() == due);
+    }
+
+    /// The highest number that the client has written.
+    fn sent(&self) -> Seq {
+        self.client.connection().link().outbox().sent()
+    }
+
+    fn ack(&mut self, out: &mut String) {
+        let sent = self.sent();
+        shapes::ack(&mut self.bytes, sent, out);
+    }
+
+    fn pong(&mut self, out: &mut String) {
+        let (sent, pinged) = (self.sent(), self.wire.as_ref().map_or(0, |wire| wire.pinged));
+        shapes::pong(&mut self.bytes, sent, pinged, out);
+    }
+
+    fn ping(&mut self, out: &mut String) {
+        shapes::ping(&mut self.bytes, out);
+    }
+
+    fn ephemeral(&mut self, out: &mut String) {
+        shapes::ephemeral(&mut self.bytes, out);
+    }
+
+    fn bye(&mut self, out: &mut String) {
+        let sent = self.sent();
+        shapes::bye(&mut self.bytes, sent, out);
+    }
+
+    fn batch(&mut self) {
+        let mut text = String::new();
+        for _ in 0..2 + self.bytes.below(4) {
+            let put = self.bytes.pick(&[
+                Self::message as fn(&mut Self, &mut String),
+                Self::ack,
+                Self::pong,
+                Self::ephemeral,
+                Self::ping,
+                Self::bye,
+            ]);
+            put(self, &mut text);
+        }
+        self.say(text);
+    }
+
+    fn raw(&mut self) {
+        if self.bytes.rarely(4) {
+            let transport = self.transport();
+            return self.input(Cause::Received, Input::Received { transport, incoming: Incoming::Binary });
+        }
+        let text = if self.bytes.rarely(16) { shapes::long_text() } else { self.bytes.text() };
+        self.receive(&text);
+    }
+
+    fn progress(&mut self) {
+        let transport = self.transport();
+        let produced = self.wire.as_ref().map_or(0, |wire| wire.produced);
+        let (read, written) = (self.bytes.number(), self.bytes.near(produced));
+        if let Some(wire) = &mut self.wire {
+            wire.written = wire.written.max(written.min(wire.produced));
+        }
+        self.input(Cause::Nothing, Input::Progress { transport, read, written });
+    }
+
+    fn closed(&mut self) {
+        let transport = self.transport();
+        let code = shapes::code(&mut self.bytes);
+        self.wire = None;
+        self.input(Cause::Closed, Input::Closed { transport, code });
+    }
+
+    /// To the machine's own next deadline, or a little after it.
+    fn wake(&mut self) {
+        let late = Duration::from_millis(self.bytes.pick(&[0, 0, 1, 1_000]));
+        if let Some(at) = self.client.poll_timeout() {
+            self.wake_at(self.now.max(at + late));
+        }
+    }
+
+    fn wake_at(&mut self, at: Instant) {
+        self.now = at;
+        self.ledger.begin(Cause::Time);
+        // A retry may be due at once, a hello never: a few turns bring the deadline behind the present.
+        for _ in 0..64 {
+            self.client.handle_timeout(self.now);
+            self.drain();
+            if self.client.poll_timeout().is_none_or(|at| at > self.now) {
+                return;
+            }
+        }
+        panic!("the deadline stays in the past: {:?}", self.client);
+    }
+
+    /// Time passes with nobody looking, or runs backwards for one operation.
+    fn pass(&mut self) {
+        let by = Duration::from_millis(self.bytes.number().min(100_000));
+        if !self.bytes.rarely(3) {
+            self.now = self.now + by;
+            return;
+        }
+        self.wake_at(self.now);
+        let mut other = self.client.clone();
+        other.handle_timeout(self.now);
+        self.client.handle_timeout(Instant::ZERO + by);
+        assert_eq!(self.client, other, "an earlier time is taken for the latest one seen");
+        self.drain();
+    }
+
+    fn input_of_a_dead_transport(&mut self) {
+        // Only the time may have moved on.
+        self.wake_at(self.now);
+        let transport = TransportId(self.bytes.near(self.opened + 1));
+        if self.wire.as_ref().is_some_and(|wire| wire.transport == transport) {
+            return;
+        }
+        let text = self.bytes.text();
+        let input = match self.bytes.below(5) {
+            0 => Input::Opened { transport, token: None },
+            1 => Input::OpenFailed { transport, error: OpenError::Unreachable },
+            2 => Input::Received { transport, incoming: Incoming::Text(&text) },
+            3 => Input::Progress { transport, read: 1, written: self.bytes.number() },
+            _ => Input::Closed { transport, code: shapes::code(&mut self.bytes) },
+        };
+        let before = self.client.clone();
+        self.client.handle_input(input, self.now);
+        assert_eq!(self.client, before, "an input of a dead transport changes nothing");
+    }
+
+    fn send(&mut self) {
+        self.ledger.begin(Cause::Nothing);
+        let payload = shapes::payload(&mut self.bytes);
+        let id = if self.bytes.rarely(4) { Some(shapes::id(&mut self.bytes)) } else { None };
+        let (len, has_room) = (payload.len() as u64, self.client.has_room(payload.len() as u64));
+        let before = self.client.stats();
+        match self.client.send(Outgoing { id, payload }, self.now) {
+            Ok(sent) => {
+                assert!(has_room && id.is_none_or(|id| id == sent), "what is taken has room, and its own name");
+                self.ledger.on_sent(sent);
+            }
+            Err(error) => {
+                assert!(!matches!(error, ApiMisuse::NotAttached | ApiMisuse::UnknownConnection), "{error}");
+                assert!(error != ApiMisuse::IdInUse || id.is_some_and(|id| self.ledger.owes(&id)));
+                assert!(error != ApiMisuse::QueueFull || (!has_room && before.queued + before.written > 0));
+                assert!(!matches!(error, ApiMisuse::TooLarge { .. }) || len > 1, "one byte is never too large");
+                assert_eq!(self.client.stats(), before, "misuse changes nothing");
+            }
+        }
+        self.drain();
+    }
+
+    fn take(&mut self) {
+        self.ledger.begin(Cause::Nothing);
+        let had = self.client.has_delivery();
+        for _ in 0..=self.bytes.below(4) {
+            let has = self.client.has_delivery();
+            assert_eq!(self.client.take(self.now).is_some(), has, "what waits can be taken");
+        }
+        assert!(had || !self.client.has_delivery());
+        self.drain();
+    }
+
+    fn send_ephemeral(&mut self) {
+        self.ledger.begin(Cause::Nothing);
+        let (key, payload) = (shapes::name(&mut self.bytes), shapes::payload(&mut self.bytes));
+        let is_attached = self.client.status() == Status::Attached;
+        let result = self.client.send_ephemeral(key, payload, self.now);
+        assert!(result.is_err() || is_attached, "an ephemeral message is never queued");
+        self.drain();
+    }
+
+    fn reconnect(&mut self) {
+        self.ledger.begin(Cause::Reconnect);
+        let is_over = matches!(self.client.status(), Status::Closed(_));
+        let result = self.client.reconnect(self.now);
+        assert_eq!(result, if is_over { Err(ApiMisuse::Ended) } else { Ok(()) });
+        self.drain();
+        assert!(is_over || self.wire.is_some(), "a transport is asked for at once");
+    }
+
+    fn provide_key(&mut self) {
+        self.ledger.begin(Cause::Nothing);
+        self.minted = self.minted.wrapping_add(1);
+        self.client.provide_key(ConnectionKey::from_bytes([self.minted; 16]));
+        self.ledger.on_key_provided();
+        self.drain();
+    }
+
+    fn disconnect(&mut self) {
+        self.ledger.begin(Cause::Close);
+        self.ledger.on_closing();
+        self.client.disconnect(self.now);
+        self.drain();
+        assert!(matches!(self.client.status(), Status::Closed(_)), "it is over at once");
+    }
+
+    fn close(&mut self) {
+        self.ledger.begin(Cause::Close);
+        self.ledger.on_closing();
+        let patience = Duration::from_millis(self.bytes.number().min(1_000));
+        self.client.close(patience, self.now);
+        self.drain();
+    }
+
+    fn mint(&mut self) -> Epoch {
+        self.minted = self.minted.wrapping_add(1);
+        Epoch::from_bytes([self.minted; 16])
+    }
+
+    /// Does what the machine asks for.
+    fn drain(&mut self) {
+        loop {
+            while let Some(output) = self.client.poll_output() {
+                self.on_output(output);
+            }
+            let moved = self.wire.as_mut().filter(|wire| self.is_fast && wire.written < wire.produced);
+            let Some(wire) = moved else { return };
+            wire.written = wire.produced;
+            let (transport, written) = (wire.transport, wire.produced);
+            self.client.handle_input(Input::Progress { transport, read: 0, written }, self.now);
+        }
+    }
+
+    fn on_output(&mut self, output: Output) {
+        match output {
+            Output::Open { transport } => {
+                assert!(self.wire.is_none(), "one transport at a time");
+                self.opened += 1;
+                assert_eq!(transport, TransportId(self.opened), "a transport has a new number");
+                let (is_open, produced, written, hello, pinged, bye) = (false, 0, 0, None, 0, None);
+                self.wire = Some(Wire { transport, is_open, produced, written, hello, pinged, bye });
+            }
+            Output::Write { transport, text } => self.on_write(transport, &text),
+            Output::Close { transport, code } => {
+                let wire = self.wire.take().expect("only what lives is closed, once");
+                assert_eq!(wire.transport, transport, "only what lives is closed");
+                assert!(wire.bye.is_none_or(|announced| announced == code), "a close is the one that was announced");
+                assert!(![CloseCode::ABNORMAL, CloseCode::NO_STATUS].contains(&code), "{code} is never sent");
+            }
+            Output::Event(event) => self.ledger.on_event(&event),
+        }
+    }
+
+    fn on_write(&mut self, transport: TransportId, text: &str) {
+        let is_attached = self.client.status() == Status::Attached;
+        let has_ended = matches!(self.client.status(), Status::Closed(_));
+        let wire = self.wire.as_mut().expect("nothing is written without a transport");
+        assert!(wire.transport == transport && wire.is_open, "what is written names the live transport");
+        wire.produced += text.len() as u64;
+        for frame in shapes::frames_written(text) {
+            assert_eq!(wire.bye, None, "a bye is the last word");
+            match frame {
+                Frame::Hello(hello) => {
+                    assert!(!is_attached, "a hello comes first");
+                    let before = wire.hello.replace(*hello);
+                    let hello = wire.hello.as_ref().expect("it was just put there");
+                    assert_eq!(before.is_some(), hello.fence.is_some(), "a second hello answers a challenge");
+                    assert!(before.is_none_or(|before| before.attempt == hello.attempt), "and repeats its number");
+                    assert_eq!(hello.attempt.get(), wire.transport.0, "every transport is another attempt");
+                    assert!(hello.cid.is_owned_by(&hello.key));
+                }
+                Frame::Ping(ping) => {
+                    wire.pinged += 1;
+                    assert_eq!(ping.n.get(), wire.pinged, "pings are numbered from 1");
+                }
+                Frame::Bye(bye) => {
+                    assert!(!is_attached && (!bye.end || has_ended), "a last word comes when it is over");
+                    wire.bye = Some(bye.code);
+                }
+                Frame::Message(_) | Frame::Ephemeral(_) | Frame::Ack(_) | Frame::Pong(_) => {
+                    assert!(is_attached && wire.hello.is_some(), "only an attached client writes {text}");
+                }
+                Frame::Challenge(_) | Frame::Welcome(_) | Frame::Unknown => panic!("no client writes {text}"),
+            }
+        }
+    }
+
+    /// What holds after every operation.
+    fn check(&self) {
+        let client = &self.client;
+        checks::connection(client.connection(), &self.config.connection, self.ledger.outstanding());
+        let is_live = match client.status() {
+            Status::Connecting { .. } | Status::Attached => true,
+            Status::Detached { .. } | Status::Superseded | Status::Failed(_) | Status::Closed(_) => false,
+            status => panic!("a status that this target does not know: {status:?}"),
+        };
+        assert_eq!(is_live, self.wire.is_some(), "the machine knows whether it has a transport");
+        let is_waiting = is_live || matches!(client.status(), Status::Detached { .. });
+        if is_waiting {
+            assert!(client.poll_timeout().is_some(), "nothing waits without a timer: {client:?}");
+        } else {
+            assert!(self.ledger.outstanding() == 0, "what has stopped owes no outcome: {client:?}");
+            assert_eq!(client.poll_timeout(), None, "what has stopped waits for nothing: {client:?}");
+        }
+        if let Some(wire) = &self.wire {
+            checks::held(wire.produced - wire.written, &self.config.connection);
+        }
+    }
+
+    /// Everybody is silent from here on: the machine notices. Then the connection is closed, and every message gets its
+    /// outcome in time.
+    fn finish(mut self) {
+        let end = self.now + Duration::from_secs(3);
+        while let Some(at) = self.client.poll_timeout().filter(|at| *at <= end) {
+            self.wake_at(self.now.max(at));
+            self.check();
+        }
+        assert_ne!(self.client.status(), Status::Attached, "a transport without life is given up");
+        self.now = self.now.max(end);
+        self.close();
+        for _ in 0..256 {
+            self.check();
+            let Some(at) = self.client.poll_timeout() else { break };
+            self.wake_at(self.now.max(at));
+        }
+        assert!(matches!(self.client.status(), Status::Closed(_)), "a close ends: {:?}", self.client);
+        self.check();
+    }
+}

@@ -1,0 +1,43 @@
+//! The bodies of the fuzz targets, as plain functions, so that every build compiles them and `cargo test` replays what they
+//! have found.
+//!
+//! A body takes any bytes and panics when an invariant of the design is broken; nothing else is a failure. The crate
+//! `fuzz/` beside this one hands them to libFuzzer, one thin target each, and `tests/fuzz_corpus.rs` replays the committed
+//! corpus.
+//!
+//! | target | what the bytes are |
+//! |---|---|
+//! | [`wire`] | a WebSocket message |
+//! | [`client`] | what happens to one client: its transports, a hostile server, its application, the clock |
+//! | [`server`] | what happens to one server: strangers, clients that are honest or not, the application, the clock |
+//! | [`parts`] | the same, but registry and peers run apart, and what they say to each other is late |
+//! | [`pair`] | faults and commands, between real clients and a real server whose applications keep account |
+
+pub mod client;
+pub mod pair;
+pub mod parts;
+pub mod server;
+pub mod wire;
+
+mod bytes;
+mod callers;
+mod checks;
+mod shapes;
+
+/// A fuzz target: its name, which is that of its corpus, and its body.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// As in `cargo fuzz run`.
+    pub name: &'static str,
+    /// Takes any bytes, and panics when an invariant is broken.
+    pub run: fn(&[u8]),
+}
+
+/// Every target.
+pub const TARGETS: [Target; 5] = [
+    Target { name: "wire", run: wire::run },
+    Target { name: "client", run: client::run },
+    Target { name: "server", run: server::run },
+    Target { name: "parts", run: parts::run },
+    Target { name: "pair", run: pair::run },
+];

@@ -1,0 +1,570 @@
+//! Real clients and a real server, a network that breaks at any place, and applications that keep account.
+//!
+//! The bytes choose what is sent, how far each text gets, which transports break, who restarts, and how time passes. The
+//! account ([`Ledger`]) looks at nothing but what applications see. Then every fault stops: what was sent must reach its
+//! outcome within a bounded time, both sides must agree, and where nothing was done that explains a loss, there is none.
+
+mod ledger;
+mod outputs;
+mod wires;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use reattach_core::client;
+use reattach_core::client::Client;
+use reattach_core::client::OnSuperseded;
+use reattach_core::client::Secrets;
+use reattach_core::client::Status;
+use reattach_core::connection::Connection;
+use reattach_core::connection::Incoming;
+use reattach_core::id::ConnectionId;
+use reattach_core::id::ConnectionKey;
+use reattach_core::id::Epoch;
+use reattach_core::id::Fence;
+use reattach_core::id::InstanceId;
+use reattach_core::id::TransportId;
+use reattach_core::link::Outgoing;
+use reattach_core::reconnect::OpenError;
+use reattach_core::server;
+use reattach_core::server::Mint;
+use reattach_core::server::Peer;
+use reattach_core::server::Server;
+use reattach_core::time::Instant;
+use reattach_core::wire::CloseCode;
+use reattach_core::wire::Payload;
+
+use crate::fuzz::bytes::Bytes;
+use crate::fuzz::checks;
+use crate::fuzz::shapes;
+
+use self::ledger::Ledger;
+use self::ledger::Party;
+use self::wires::End;
+use self::wires::Item;
+use self::wires::Way;
+use self::wires::Wire;
+
+/// The body of the target.
+pub fn run(input: &[u8]) {
+    let mut run = Run::new(Bytes::new(input));
+    while !run.bytes.is_empty() {
+        run.step();
+    }
+    run.heal();
+}
+
+/// One client.
+#[derive(Debug)]
+struct Side {
+    client: Client,
+    lives: bool,
+    fresh: u32,
+}
+
+struct Run<'a> {
+    bytes: Bytes<'a>,
+    client_config: client::Config,
+    server_config: server::Config,
+    sides: Vec<Side>,
+    server: Server,
+    now: Instant,
+    wires: BTreeMap<u64, Wire>,
+    opened: u64,
+    minted: u64,
+    ledger: Ledger,
+    /// Whether transports open as soon as they are asked for, and bytes leave as soon as they are written.
+    is_swift: bool,
+    /// Things that were done that explain a detachment.
+    faults: u32,
+    /// Things that were done, or that followed from what was done, that explain a loss.
+    losses: u32,
+}
+
+impl<'a> Run<'a> {
+    fn new(mut bytes: Bytes<'a>) -> Self {
+        let mut client_config = client::Config::default();
+        client_config.connect_timeout = Duration::from_millis(100);
+        client_config.hello_timeout = Duration::from_millis(150);
+        client_config.reconnect.backoff.base = Duration::from_millis(10);
+        client_config.reconnect.backoff.cap = Duration::from_millis(80);
+        client_config.reconnect.attempts = bytes.pick(&[None, Some(3), Some(1)]);
+        client_config.reconnect.stable = Duration::from_millis(50);
+        client_config.reconnect.restart_min = Duration::from_millis(20);
+        client_config.reconnect.restart_max = Duration::from_millis(40);
+        client_config.on_superseded = bytes.pick(&[OnSuperseded::NewIdentity, OnSuperseded::Stop]);
+        client_config.connection = shapes::connection(&mut bytes);
+        let mut server_config = server::Config::default();
+        server_config.hello_timeout = Duration::from_millis(200);
+        server_config.detach_ttl = Duration::from_millis(bytes.pick(&[2_000, 300]));
+        server_config.receipts.max = bytes.pick(&[4, 0]);
+        server_config.connection = shapes::connection(&mut bytes);
+        let now = Instant::from_secs(1_000);
+        let is_swift = bytes.pick(&[true, false]);
+        let server = Server::new(server_config.clone(), now);
+        let mut run = Self {
+            bytes,
+            client_config,
+            server_config,
+            sides: Vec::new(),
+            server,
+            now,
+            wires: BTreeMap::new(),
+            opened: 0,
+            minted: 0,
+            ledger: Ledger::default(),
+            is_swift,
+            faults: 0,
+            losses: 0,
+        };
+        run.begin();
+        run
+    }
+
+    /// Another life of the client: the same key, a new instance.
+    fn begin(&mut self) {
+        let instance = InstanceId::from_bytes(self.random());
+        let spare = ConnectionKey::from_bytes(self.random());
+        let secrets = Secrets { key: ConnectionKey::from_bytes([1; 16]), spare: Some(spare), instance };
+        let client = Client::new(self.client_config.clone(), secrets, self.minted, self.now);
+        self.sides.push(Side { client, lives: true, fresh: 0 });
+        self.drain();
+    }
+
+    /// One operation, with what follows from it.
+    fn step(&mut self) {
+        match self.bytes.byte() % 64 {
+            0..=9 => self.send_up(),
+            10..=17 => self.send_down(),
+            18..=19 => self.take_up(),
+            20..=21 => self.take_down(),
+            22..=27 => self.deliver(Way::Up),
+            28..=33 => self.deliver(Way::Down),
+            34..=37 => self.settle(),
+            38..=43 => self.cut(),
+            44..=47 => self.wake(),
+            48 => self.pass(),
+            49..=51 => self.open(),
+            52 => self.reconnect(),
+            53 => self.detach(),
+            54..=56 => self.send_ephemeral(),
+            57..=58 => self.progress(),
+            59 => self.crash(),
+            60 => self.end(),
+            _ => {}
+        }
+        self.drain();
+        self.check();
+    }
+
+    fn send_up(&mut self) {
+        let Some(side) = self.any_side() else { return };
+        let message = self.message();
+        if let Ok(id) = self.sides[side].client.send(message, self.now) {
+            self.ledger.on_sent(Party::Client(side), id);
+        }
+    }
+
+    fn send_down(&mut self) {
+        let Some(cid) = self.any_cid() else { return };
+        let message = self.message();
+        if let Ok(id) = self.server.send(&cid, message, self.now) {
+            self.ledger.on_sent(Party::Server(cid), id);
+        }
+    }
+
+    fn message(&mut self) -> Outgoing {
+        let number = self.ledger.next();
+        let id = format!("01234567-89ab-4def-8123-{number:012x}");
+        let id = if self.bytes.rarely(4) { id.parse().ok() } else { None };
+        Outgoing { id, payload: self.payload(number) }
+    }
+
+    fn payload(&mut self, number: usize) -> Payload {
+        let padding = "x".repeat(self.bytes.pick(&[0, 0, 0, 10, 100, 200]));
+        Payload::new(&(number, padding)).expect("JSON")
+    }
+
+    fn send_ephemeral(&mut self) {
+        let number = self.ledger.next_ephemeral();
+        let (key, payload) = (shapes::name(&mut self.bytes), self.payload(number));
+        if self.bytes.pick(&[true, false]) {
+            let Some(side) = self.any_side() else { return };
+            if self.sides[side].client.send_ephemeral(key, payload, self.now).is_ok() {
+                self.ledger.on_ephemeral(Party::Client(side));
+            }
+        } else {
+            let Some(cid) = self.any_cid() else { return };
+            if self.server.send_ephemeral(&cid, key, payload, self.now).is_ok() {
+                self.ledger.on_ephemeral(Party::Server(cid));
+            }
+        }
+    }
+
+    fn take_up(&mut self) {
+        let Some(cid) = self.any_cid() else { return };
+        if let Some(delivery) = self.server.take(&cid, self.now) {
+            self.ledger.on_taken(Party::Server(cid), &delivery);
+        }
+    }
+
+    fn take_down(&mut self) {
+        let Some(side) = self.any_side() else { return };
+        if let Some(delivery) = self.sides[side].client.take(self.now) {
+            self.ledger.on_taken(Party::Client(side), &delivery);
+        }
+    }
+
+    /// Some of what is on its way arrives.
+    fn deliver(&mut self, way: Way) {
+        let Some(wire) = self.any_wire() else { return };
+        for _ in 0..=self.bytes.below(4) {
+            if !self.deliver_one(wire, way) {
+                return;
+            }
+        }
+    }
+
+    fn deliver_one(&mut self, number: u64, way: Way) -> bool {
+        let Some(wire) = self.wires.get_mut(&number).filter(|wire| wire.is_open) else { return false };
+        let (at_client, at_server, side) = (wire.transport, TransportId(number), wire.side);
+        let end = match way {
+            Way::Up => &mut wire.server,
+            Way::Down => &mut wire.client,
+        };
+        let Some(item) = end.coming.pop_front() else { return false };
+        let (lived, now, written) = (end.lives, self.now, end.written);
+        end.lives &= matches!(item, Item::Text(_));
+        if lived {
+            match (way, &item) {
+                (Way::Up, Item::Text(text)) => {
+                    let (transport, read) = (at_server, text.len() as u64);
+                    self.server.handle_input(server::Input::Progress { transport, read, written }, now);
+                    let incoming = Incoming::Text(text);
+                    self.server.handle_input(server::Input::Received { transport, incoming }, now);
+                }
+                (Way::Up, Item::Closed(code)) => {
+                    let input = server::Input::Closed { transport: at_server, code: *code };
+                    self.server.handle_input(input, now);
+                }
+                (Way::Down, Item::Text(text)) => {
+                    let (transport, read, client) = (at_client, text.len() as u64, &mut self.sides[side].client);
+                    client.handle_input(client::Input::Progress { transport, read, written }, now);
+                    let incoming = Incoming::Text(text);
+                    client.handle_input(client::Input::Received { transport, incoming }, now);
+                }
+                (Way::Down, Item::Closed(code)) => {
+                    let input = client::Input::Closed { transport: at_client, code: *code };
+                    self.sides[side].client.handle_input(input, now);
+                }
+            }
+            self.drain();
+        }
+        true
+    }
+
+    /// A transport breaks: the first texts on it still arrive, and then both ends hear of it.
+    fn cut(&mut self) {
+        let Some(number) = self.any_wire() else { return };
+        self.faults += 1;
+        let (up, down) = (self.bytes.below(4), self.bytes.below(4));
+        let code = self.bytes.pick(&[CloseCode::ABNORMAL, CloseCode::NORMAL, CloseCode::TRY_LATER]);
+        let Some(wire) = self.wires.get_mut(&number) else { return };
+        for (end, keep) in [(&mut wire.server, up), (&mut wire.client, down)] {
+            end.coming.truncate(keep);
+            end.coming.push_back(Item::Closed(code));
+        }
+        self.drop_dead_wires();
+    }
+
+    /// To the next deadline of anybody, or a little after it.
+    fn wake(&mut self) {
+        let is_busy = self.wires.values().any(Wire::is_busy);
+        let late = Duration::from_millis(self.bytes.pick(&[0, 0, 1, 1_000]));
+        self.faults += u32::from(is_busy || !late.is_zero() || !self.is_swift);
+        if let Some(at) = self.next_timer() {
+            self.wake_at(at + late);
+        }
+    }
+
+    fn wake_at(&mut self, at: Instant) {
+        self.now = self.now.max(at);
+        for side in self.sides.iter_mut().filter(|side| side.lives) {
+            if side.client.poll_timeout().is_some_and(|at| at <= self.now) {
+                side.client.handle_timeout(self.now);
+            }
+        }
+        if self.server.poll_timeout().is_some_and(|at| at <= self.now) {
+            self.server.handle_timeout(self.now);
+        }
+        self.drain();
+    }
+
+    fn next_timer(&self) -> Option<Instant> {
+        let clients = self.sides.iter().filter(|side| side.lives).map(|side| side.client.poll_timeout());
+        clients.chain([self.server.poll_timeout()]).flatten().min()
+    }
+
+    /// Time passes with everybody asleep.
+    fn pass(&mut self) {
+        self.faults += 1;
+        self.now = self.now + Duration::from_millis(self.bytes.number().min(10_000));
+    }
+
+    /// A transport that was asked for opens, or fails to.
+    fn open(&mut self) {
+        let asked = self.wires.iter().filter(|(_, wire)| !wire.is_open).map(|(number, _)| *number);
+        let Some(number) = self.bytes.pick_of(asked) else { return };
+        if self.bytes.rarely(3) {
+            self.faults += 1;
+            let wire = self.wires.remove(&number).expect("it was just there");
+            let input = client::Input::OpenFailed { transport: wire.transport, error: OpenError::Unreachable };
+            return self.sides[wire.side].client.handle_input(input, self.now);
+        }
+        self.open_wire(number);
+    }
+
+    fn open_wire(&mut self, number: u64) {
+        let mint = Mint { epoch: Epoch::from_bytes(self.random()), fence: Fence::from_bytes(self.random()) };
+        let wire = self.wires.get_mut(&number).expect("the wire is there");
+        wire.is_open = true;
+        wire.server.lives = true;
+        let (transport, side) = (wire.transport, wire.side);
+        let input = server::Input::Accepted { transport: TransportId(number), address: None, mint };
+        self.server.handle_input(input, self.now);
+        self.sides[side].client.handle_input(client::Input::Opened { transport, token: None }, self.now);
+    }
+
+    fn reconnect(&mut self) {
+        let Some(side) = self.any_side() else { return };
+        self.faults += 1;
+        _ = self.sides[side].client.reconnect(self.now);
+    }
+
+    fn detach(&mut self) {
+        let Some(cid) = self.any_cid() else { return };
+        self.faults += 1;
+        let code = self.bytes.pick(&[CloseCode::RESTART, CloseCode::GOING_AWAY]);
+        _ = self.server.detach(&cid, code, self.now);
+    }
+
+    /// Bytes leave the adapters at last.
+    fn progress(&mut self) {
+        let Some(number) = self.any_wire() else { return };
+        self.leave(number);
+    }
+
+    fn leave(&mut self, number: u64) {
+        let Some(wire) = self.wires.get_mut(&number) else { return };
+        let (transport, side, up) = (wire.transport, wire.side, wire.client.leave());
+        if let Some(written) = up {
+            let input = client::Input::Progress { transport, read: 0, written };
+            self.sides[side].client.handle_input(input, self.now);
+        }
+        if let Some(written) = self.wires.get_mut(&number).and_then(|wire| wire.server.leave()) {
+            let input = server::Input::Progress { transport: TransportId(number), read: 0, written };
+            self.server.handle_input(input, self.now);
+        }
+    }
+
+    /// A program dies, or a second copy of the client starts.
+    fn crash(&mut self) {
+        self.faults += 1;
+        self.losses += 1;
+        match self.bytes.below(3) {
+            0 => {
+                self.server = Server::new(self.server_config.clone(), self.now);
+                self.ledger.on_gone(|party| matches!(party, Party::Server(_)));
+                for wire in self.wires.values_mut().filter(|wire| wire.is_open) {
+                    wire.server = End::default();
+                    wire.client.coming.push_back(Item::Closed(CloseCode::ABNORMAL));
+                }
+            }
+            1 if self.sides.len() < 6 => {
+                if let Some(gone) = self.any_side() {
+                    self.sides[gone].lives = false;
+                    self.ledger.on_gone(|party| *party == Party::Client(gone));
+                    for wire in self.wires.values_mut().filter(|wire| wire.side == gone) {
+                        wire.client = End::default();
+                        wire.server.coming.push_back(Item::Closed(CloseCode::ABNORMAL));
+                    }
+                    self.wires.retain(|_, wire| wire.is_open || wire.side != gone);
+                }
+                self.begin();
+            }
+            2 if self.sides.len() < 6 => self.begin(),
+            _ => {}
+        }
+        self.drop_dead_wires();
+    }
+
+    /// An application ends a connection.
+    fn end(&mut self) {
+        self.faults += 1;
+        self.losses += 1;
+        let patience = Duration::from_millis(self.bytes.pick(&[100, 0, 1_000]));
+        let choice = self.bytes.below(4);
+        if let (0 | 1, Some(side)) = (choice, self.any_side()) {
+            let client = &mut self.sides[side].client;
+            if choice == 0 { client.close(patience, self.now) } else { client.disconnect(self.now) }
+        } else if let Some(cid) = self.any_cid() {
+            let ended = if choice == 2 {
+                self.server.close(&cid, patience, self.now)
+            } else {
+                self.server.disconnect(&cid, self.now)
+            };
+            ended.expect("it is registered");
+        }
+    }
+
+    fn any_side(&mut self) -> Option<usize> {
+        let living = self.sides.iter().enumerate().filter(|(_, side)| side.lives).map(|(index, _)| index);
+        self.bytes.pick_of(living)
+    }
+
+    fn any_wire(&mut self) -> Option<u64> {
+        self.bytes.pick_of(self.wires.keys().rev().copied())
+    }
+
+    fn any_cid(&mut self) -> Option<ConnectionId> {
+        self.bytes.pick_of(self.server.connections().copied())
+    }
+
+    /// Sixteen bytes that never come again.
+    fn random(&mut self) -> [u8; 16] {
+        self.minted += 1;
+        let mut bytes = [0xa5; 16];
+        bytes[8..].copy_from_slice(&self.minted.to_be_bytes());
+        bytes
+    }
+
+    fn drop_dead_wires(&mut self) {
+        self.wires.retain(|_, wire| wire.client.lives || wire.server.lives);
+    }
+
+    /// Does what the machines ask for.
+    fn drain(&mut self) {
+        loop {
+            let mut asked = Vec::new();
+            for side in 0..self.sides.len() {
+                while let Some(output) = self.sides[side].client.poll_output().filter(|_| self.sides[side].lives) {
+                    self.on_client_output(side, output);
+                }
+            }
+            while let Some(output) = self.server.poll_output() {
+                self.on_server_output(output);
+            }
+            self.drop_dead_wires();
+            if !self.is_swift {
+                return;
+            }
+            for (number, wire) in &self.wires {
+                if !wire.is_open || wire.client.is_held() || wire.server.is_held() {
+                    asked.push(*number);
+                }
+            }
+            if asked.is_empty() {
+                return;
+            }
+            for number in asked {
+                if self.wires[&number].is_open { self.leave(number) } else { self.open_wire(number) }
+            }
+        }
+    }
+
+    /// What holds after every operation.
+    fn check(&self) {
+        for side in self.sides.iter().filter(|side| side.lives) {
+            let stats = side.client.stats();
+            checks::connection(side.client.connection(), &self.client_config.connection, stats.queued + stats.written);
+        }
+        for peer in self.server.connections().filter_map(|cid| self.server.peer(cid)) {
+            let stats = peer.stats();
+            checks::connection(peer.connection(), &self.server_config.connection, stats.queued + stats.written);
+        }
+    }
+
+    /// Everything that can happen without time passing happens, and both applications take what comes.
+    fn settle(&mut self) {
+        loop {
+            let mut moved = false;
+            for number in self.wires.keys().copied().collect::<Vec<_>>() {
+                if self.wires.get(&number).is_some_and(|wire| !wire.is_open) {
+                    self.open_wire(number);
+                    moved = true;
+                }
+                self.leave(number);
+                self.drain();
+                while self.deliver_one(number, Way::Up) || self.deliver_one(number, Way::Down) {
+                    moved = true;
+                }
+            }
+            for side in 0..self.sides.len() {
+                while let Some(delivery) = self.sides[side].client.take(self.now).filter(|_| self.sides[side].lives) {
+                    self.ledger.on_taken(Party::Client(side), &delivery);
+                    moved = true;
+                }
+            }
+            for cid in self.server.connections().copied().collect::<Vec<_>>() {
+                while let Some(delivery) = self.server.take(&cid, self.now) {
+                    self.ledger.on_taken(Party::Server(cid), &delivery);
+                    moved = true;
+                }
+            }
+            self.drain();
+            if !moved {
+                return;
+            }
+        }
+    }
+
+    /// Faults stop. Everybody who waits for an outcome is told it, and both sides agree.
+    fn heal(mut self) {
+        self.is_swift = true;
+        self.drain();
+        for side in 0..self.sides.len() {
+            if self.sides[side].lives && matches!(self.sides[side].client.status(), Status::Failed(_)) {
+                self.sides[side].client.reconnect(self.now).expect("what has failed can start over");
+            }
+        }
+        self.settle();
+        let mut steps = 0;
+        let mut end = None;
+        while let Some(at) = self.next_timer() {
+            // A little longer than until all is told: the last reports are on their way.
+            if self.ledger.is_settled() && at > *end.get_or_insert(self.now + Duration::from_millis(50)) {
+                break;
+            }
+            steps += 1;
+            assert!(steps < 1_000, "an outcome is owed: {:?}", self.ledger);
+            self.wake_at(at);
+            self.settle();
+            self.check();
+        }
+        assert!(self.ledger.is_settled(), "an outcome is owed, and nobody waits: {:?}", self.ledger);
+        for side in self.sides.iter().filter(|side| side.lives && side.client.status() == Status::Attached) {
+            let peer = self.server.peer(&side.client.connection_id()).filter(|peer| peer.is_attached());
+            agree(side.client.connection(), peer.map(Peer::connection).expect("both sides are attached"));
+        }
+        if self.losses == 0 {
+            self.ledger.check_all_delivered();
+            assert!(self.sides.iter().all(|side| side.fresh <= 1), "the epoch goes on");
+        }
+        if self.faults == 0 {
+            let rewritten = self.sides.iter().map(|side| side.client.stats().link.rewritten).sum::<u64>();
+            assert_eq!(rewritten, 0, "nothing is written again without a cause");
+        }
+    }
+}
+
+/// Both sides of a connection are of one mind, and owe each other nothing.
+fn agree(a: &Connection, b: &Connection) {
+    assert_eq!(a.epoch(), b.epoch());
+    for (from, to) in [(a.link(), b.link()), (b.link(), a.link())] {
+        let settlement = to.inbox().settlement();
+        let (sent, taken) = (from.outbox().sent(), from.outbox().taken());
+        assert!(from.outbox().is_empty(), "the outbox is empty");
+        assert_eq!(taken, (settlement.received(), settlement.settled()), "both know how far it came");
+        assert_eq!((sent, sent), taken, "all of it has come");
+    }
+}

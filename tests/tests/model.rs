@@ -1,0 +1,184 @@
+//! Random operations against the reference model.
+//!
+//! A failing run prints the smallest operations that fail and is kept in `tests/proptest-regressions`, from where every later
+//! run replays it first. `PROPTEST_CASES` sets how many runs are made.
+
+use std::cell::Cell;
+use std::panic;
+use std::panic::UnwindSafe;
+use std::sync::Once;
+
+use harness::model::Broken;
+use harness::model::Direction;
+use harness::net::Way;
+use harness::run::Op;
+use harness::run::Run;
+use proptest::prelude::Strategy;
+use proptest::prelude::any;
+use proptest::prop_oneof;
+use proptest::strategy::Just;
+use proptest::strategy::Union;
+use proptest::test_runner::Config;
+use proptest::test_runner::FileFailurePersistence;
+use proptest::test_runner::TestCaseError;
+use proptest::test_runner::TestRunner;
+use reattach_core::outcome::NotDelivered;
+use reattach_core::outcome::Outcome;
+
+// S1 to S4, B1, L1, J1; S002-08, S002-48, S004-080
+#[test]
+fn no_run_of_faults_breaks_the_promise() {
+    run("model", &everyday());
+}
+
+#[test]
+fn no_run_with_lost_state_breaks_the_promise() {
+    run("lost-state", &prop_oneof![8 => everyday(), 1 => Just(Op::LoseServer), 1 => Just(Op::Expire)]);
+}
+
+#[test]
+fn no_run_with_an_old_copy_of_the_server_breaks_the_promise() {
+    let copies = prop_oneof![Just(Op::CopyServer), Just(Op::RestoreServer)];
+    run("old-copies", &prop_oneof![8 => everyday(), 1 => copies, 1 => Just(Op::Expire)]);
+}
+
+#[test]
+fn no_run_that_ends_on_purpose_breaks_the_promise() {
+    let ends = prop_oneof![(0_u64..40).prop_map(Op::Close), Just(Op::Disconnect), Just(Op::ServerDisconnect)];
+    run("ends", &prop_oneof![20 => everyday(), 1 => ends, 1 => Just(Op::Expire)]);
+}
+
+#[test]
+fn no_run_of_a_client_that_gives_up_and_is_told_to_go_on_breaks_the_promise() {
+    let op = prop_oneof![
+        Just(Op::SendUp(1)),
+        Just(Op::SendDown(1)),
+        Just(Op::TakeUp(9)),
+        Just(Op::TakeDown(9)),
+        prop_oneof![Just(Way::Up), Just(Way::Down)].prop_map(Op::Stall),
+        Just(Op::Unstall),
+        prop_oneof![Just(10), Just(20), Just(30), Just(40), Just(2_000)].prop_map(Op::Advance),
+        Just(Op::Detach(1002)),
+        Just(Op::Reconnect),
+    ];
+    run("giving-up", &op);
+}
+
+// R-V4: the model would pass a machine that refuses everything.
+#[test]
+fn a_run_without_faults_accepts_and_delivers_everything() {
+    let ops: Vec<_> = (0..200)
+        .flat_map(|_| [Op::SendUp(3), Op::SendDown(3), Op::Advance(50), Op::TakeUp(9), Op::TakeDown(9)])
+        .collect();
+    assert_eq!(Run::new().play(&ops), Ok(()));
+}
+
+// R-V5: a model that accepts everything would prove nothing.
+#[test]
+fn the_model_finds_what_breaks_the_promise() {
+    let ids: Vec<_> =
+        (0..3).map(|number| format!("00000000-0000-4000-8000-00000000000{number}").parse().expect("a UUID")).collect();
+    let mut sent = Direction::default();
+    ids.iter().for_each(|id| sent.on_sent(*id).expect("a new id"));
+    let not_delivered = Outcome::NotDelivered { reason: NotDelivered::Closed };
+    let twice = |first: usize, second: usize| {
+        let mut it = sent.clone();
+        it.on_taken(first).and_then(|()| it.on_taken(second))
+    };
+    let taken_first = |outcome: &Outcome| {
+        let mut it = sent.clone();
+        it.on_taken(0).and_then(|()| it.on_outcome(ids[0], outcome))
+    };
+    let told_first = |then: &dyn Fn(&mut Direction) -> Result<(), Broken>| {
+        let mut it = sent.clone();
+        it.on_outcome(ids[0], &not_delivered).and_then(|()| then(&mut it))
+    };
+    for (what, result) in [
+        ("the same id", sent.clone().on_sent(ids[0])),
+        ("taken twice", twice(0, 0)),
+        ("out of order", twice(1, 0)),
+        ("never sent", twice(0, 3)),
+        ("delivered and not taken", sent.clone().on_outcome(ids[0], &Outcome::Delivered)),
+        ("not delivered and taken before", taken_first(&not_delivered)),
+        ("not delivered and taken after", told_first(&|it| it.on_taken(0))),
+        ("two outcomes", told_first(&|it| it.on_outcome(ids[0], &not_delivered))),
+        ("no outcome", sent.check_end()),
+    ] {
+        assert!(result.is_err(), "{what}");
+    }
+    assert_eq!((twice(0, 1), taken_first(&Outcome::Delivered)), (Ok(()), Ok(())));
+    assert!(sent.check_all_delivered().is_err());
+}
+
+/// What happens to programs on phones.
+fn everyday() -> Union<proptest::strategy::BoxedStrategy<Op>> {
+    let filling = || prop_oneof![9 => 0_usize..60, 1 => Just(400_usize)];
+    let time = prop_oneof![0_u64..60, 0_u64..2_000, 0_u64..40_000, 0_u64..100_000];
+    let way = || prop_oneof![Just(Way::Up), Just(Way::Down)];
+    // Codes after which a client tries again by itself, and one after which it stops.
+    let codes = prop_oneof![Just(1000), Just(1001), Just(1011), Just(1012), Just(4400), Just(4401), Just(1002)];
+    Union::new_weighted(vec![
+        (10, filling().prop_map(Op::SendUp).boxed()),
+        (10, filling().prop_map(Op::SendDown).boxed()),
+        (1, any::<u8>().prop_map(|key| Op::EphemeralUp(key % 3)).boxed()),
+        (1, any::<u8>().prop_map(|key| Op::EphemeralDown(key % 3)).boxed()),
+        (4, (1_u8..5).prop_map(Op::TakeUp).boxed()),
+        (4, (1_u8..5).prop_map(Op::TakeDown).boxed()),
+        (1, any::<bool>().prop_map(Op::ReadUp).boxed()),
+        (1, any::<bool>().prop_map(Op::ReadDown).boxed()),
+        (4, (0_usize..6, prop_oneof![Just(0_u64), 0_u64..5_000]).prop_map(|(keep, late)| Op::Cut(keep, late)).boxed()),
+        (2, way().prop_map(Op::Stall).boxed()),
+        (2, Just(Op::Unstall).boxed()),
+        (1, any::<bool>().prop_map(Op::Road).boxed()),
+        (12, time.prop_map(Op::Advance).boxed()),
+        (2, Just(Op::Reconnect).boxed()),
+        (1, codes.prop_map(Op::Detach).boxed()),
+    ])
+}
+
+/// Makes runs, and says how to replay one that fails.
+fn run(name: &str, op: &(impl Strategy<Value = Op> + Clone)) {
+    let path = format!("proptest-regressions/{name}.txt");
+    let config = Config {
+        failure_persistence: Some(Box::new(FileFailurePersistence::Direct(Box::leak(path.clone().into_boxed_str())))),
+        source_file: Some(file!()),
+        max_shrink_iters: 4_000,
+        ..Config::default()
+    };
+    let ops = proptest::collection::vec(op.clone(), 1..60);
+    let result = TestRunner::new(config).run(&ops, |ops| {
+        let played = quietly(|| Run::new().play(&ops));
+        played.map_err(|Broken(what)| TestCaseError::fail(what))
+    });
+    if let Err(error) = result {
+        panic!(
+            "{error}\n\nThe run is kept in tests/{path}; replay it with `cargo test -p reattach-tests --test model`, \
+             or copy the operations into a test: `assert_eq!(Run::new().play(&[...]), Ok(()))`."
+        );
+    }
+}
+
+/// Turns a panic into a failure without a word, for a run that fails is played again and again until it is small.
+fn quietly(play: impl FnOnce() -> Result<(), Broken> + UnwindSafe) -> Result<(), Broken> {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let loud = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if !IS_QUIET.get() {
+                loud(info);
+            }
+        }));
+    });
+    IS_QUIET.set(true);
+    let result = panic::catch_unwind(play);
+    IS_QUIET.set(false);
+    result.unwrap_or_else(|panic| {
+        let words = panic.downcast_ref::<String>().cloned();
+        let words = words.or_else(|| panic.downcast_ref::<&str>().map(|words| (*words).to_owned()));
+        Err(Broken(format!("a panic: {}", words.unwrap_or_default())))
+    })
+}
+
+thread_local! {
+    static IS_QUIET: Cell<bool> = const { Cell::new(false) };
+}

@@ -1,0 +1,295 @@
+//! How the sources are built: who imports whom, how long a file may be, what may cross threads, what a pure core never does.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::error::Error;
+use std::fmt::Debug;
+use std::fs;
+use std::hash::Hash;
+use std::panic::RefUnwindSafe;
+use std::panic::UnwindSafe;
+use std::path::Path;
+use std::path::PathBuf;
+
+use reattach_core::backoff;
+use reattach_core::client;
+use reattach_core::connection;
+use reattach_core::error;
+use reattach_core::flow;
+use reattach_core::heartbeat;
+use reattach_core::id;
+use reattach_core::link;
+use reattach_core::outcome;
+use reattach_core::reconnect;
+use reattach_core::server;
+use reattach_core::time;
+use reattach_core::wire;
+
+/// The children of each folder, from the lowest rank up. A child imports only siblings of lower ranks.
+const RANKS: &[(&str, &[&[&str]])] = &[
+    ("wire", &[&["version", "close", "payload", "names"], &["frame"], &["fields"], &["decode"], &["encode"]]),
+    ("link", &[&["window", "settlement", "ephemeral"], &["inbox", "outbox"]]),
+    ("client", &[&["config", "event", "input", "state", "handshake"], &["output"]]),
+    (
+        "server",
+        &[&["config", "command", "event", "state", "visitors"], &["receipts", "greeting"], &["peer", "registry"]],
+    ),
+    ("server/peer", &[&["input", "output"]]),
+];
+
+/// The most lines of a source file.
+const MAX_LINES: usize = 600;
+
+#[test]
+fn a_module_imports_only_what_is_lower() {
+    let ranks = ranks();
+    let mut broken = Vec::new();
+    let mut imports = 0;
+    for source in core_sources() {
+        for import in source.imports() {
+            imports += 1;
+            // Where the two part, each is a child of the same folder; at the top the ranks are the layers.
+            let shared = source.path.iter().zip(&import).take_while(|(own, other)| own == other).count();
+            let Some(own) = source.path.get(shared) else { continue };
+            let folder = source.path[..shared].join("/");
+            let rank_of = |child: &String| ranks.get(&(folder.clone(), child.clone()));
+            let (own, other) = (rank_of(own), import.get(shared).and_then(rank_of));
+            if own.is_none() || other.is_none_or(|other| Some(other) >= own) {
+                broken.push(format!("{} ({own:?}) imports {} ({other:?})", source.name, import.join("::")));
+            }
+        }
+    }
+    assert!(imports > 200, "only {imports} imports were found: they are written in another way");
+    assert!(broken.is_empty(), "a sibling of the same rank, a parent, or a higher layer is imported: {broken:#?}");
+}
+
+#[test]
+fn a_module_says_where_an_import_comes_from() {
+    let mut broken = Vec::new();
+    for source in core_sources() {
+        let is_parent = source.name.ends_with("/mod.rs");
+        for line in source.code() {
+            let names_parent = line.contains("super::") || line.starts_with("use super");
+            if names_parent || (line.starts_with("use self::") && !is_parent) {
+                broken.push(format!("{}: {line}", source.name));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
+#[test]
+fn every_module_stands_in_the_table_of_layers_and_every_child_has_a_rank() {
+    let mut found = BTreeSet::new();
+    for source in core_sources() {
+        let (child, folder) = source.path.split_last().expect("a module has a name");
+        found.insert((folder.join("/"), child.clone()));
+    }
+    let ranked: BTreeSet<_> = ranks().into_keys().collect();
+    assert_eq!(
+        found, ranked,
+        "a new module needs a layer in core/src/lib.rs, a new file in a folder a rank in this test"
+    );
+}
+
+#[test]
+fn no_source_file_is_longer_than_600_lines() {
+    let mut long = Vec::new();
+    for folder in ["core", "adapters", "tests", "fuzz"] {
+        for path in rust_files(&root().join(folder)) {
+            let lines = fs::read_to_string(&path).expect("a source file can be read").lines().count();
+            if lines > MAX_LINES {
+                long.push(format!(
+                    "{}: {lines} lines",
+                    path.strip_prefix(root()).expect("it is in the repository").display()
+                ));
+            }
+        }
+    }
+    assert!(long.is_empty(), "{long:#?}");
+}
+
+#[test]
+fn the_core_needs_no_std_no_clock_and_no_order_of_hashes() {
+    let forbidden =
+        ["std::", "HashMap", "HashSet", "Instant::now", "SystemTime", "thread_rng", "unsafe ", "println!", "dbg!"];
+    let mut broken = Vec::new();
+    for source in core_sources() {
+        for line in source.code() {
+            for word in forbidden.iter().filter(|word| line.contains(**word)) {
+                broken.push(format!("{}: {word} in {line:?}", source.name));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
+    let lib = fs::read_to_string(root().join("core/src/lib.rs")).expect("the core has a lib.rs");
+    assert!(lib.contains("#![no_std]") && lib.contains("#![forbid(unsafe_code)]"));
+}
+
+// S004-021
+#[test]
+fn the_form_of_a_connection_id_is_known_in_one_place() {
+    for source in core_sources().iter().filter(|source| source.name != "id.rs") {
+        assert!(!source.code().any(|line| line.contains("cid-") || line.contains("conn-")), "{}", source.name);
+    }
+}
+
+#[test]
+fn tests_stand_at_the_end_of_a_file() {
+    for source in core_sources() {
+        let marks = source.text.matches("#[cfg(test)]").count();
+        let ends = source.text.matches("\n#[cfg(test)]\nmod tests {").count();
+        assert_eq!(marks, ends, "{}: what is read as code here depends on it", source.name);
+        assert!(marks <= 1, "{}", source.name);
+    }
+}
+
+#[test]
+fn no_test_is_ignored() {
+    let mark = format!("#[{}", "ignore");
+    for path in rust_files(&root()) {
+        let text = fs::read_to_string(&path).expect("a source file can be read");
+        assert!(!text.contains(&mark), "{}", path.display());
+    }
+}
+
+// What adapters move between threads and tasks, hold across awaits and unwinds.
+#[test]
+fn what_adapters_handle_can_go_anywhere() {
+    fn free<T: Send + Sync + Unpin + UnwindSafe + RefUnwindSafe + 'static>() {}
+    free::<(client::Client, client::Config, client::Event, client::Output, client::Secrets, client::Status)>();
+    free::<(client::Input<'static>, client::Closed, client::OnSuperseded)>();
+    free::<(server::Server, server::Registry, server::Peer, server::Config, server::Mint, server::PeerId)>();
+    free::<(server::Input<'static>, server::PeerInput<'static>, server::RegistryInput<'static>)>();
+    free::<(server::Output, server::PeerOutput, server::RegistryOutput, server::PeerEvent, server::RegistryEvent)>();
+    free::<(server::Command, server::Answer, server::Origin, server::Attach, server::Refusal, server::PeerClosed)>();
+    free::<(connection::Connection, connection::Config, connection::Stats, connection::Incoming<'static>)>();
+    free::<(link::Link, link::Config, link::Delivery, link::Outgoing, link::Notice, link::Entry)>();
+    free::<(wire::Payload, wire::UncheckedPayload, wire::Frame<'static>, wire::Token, wire::CloseCode)>();
+    free::<(outcome::Outcome, outcome::SendFailed, outcome::Failure, outcome::NotDelivered, outcome::Unknown)>();
+    free::<(id::ConnectionKey, id::ConnectionId, id::InstanceId, id::Epoch, id::Fence, id::MessageId, id::Name)>();
+    free::<(id::TransportId, id::Principal, id::Seq, id::MessageIds, time::Instant, time::Clock, time::Rate)>();
+    free::<(backoff::Backoff, flow::Flow, heartbeat::Heartbeat, reconnect::Reconnect, reconnect::Next)>();
+}
+
+// Section 3, law 3: that is how state is kept, compared and model-checked.
+#[test]
+fn machines_can_be_copied_compared_hashed_and_shown() {
+    fn state<T: Clone + Eq + Hash + Debug>() {}
+    state::<client::Client>();
+    state::<server::Server>();
+    state::<server::Registry>();
+    state::<server::Peer>();
+    state::<connection::Connection>();
+    state::<link::Link>();
+    state::<client::Output>();
+    state::<server::Output>();
+}
+
+#[test]
+fn errors_are_errors() {
+    fn error<T: Error + Clone + Eq + Send + Sync + 'static>() {}
+    error::<error::DecodeError>();
+    error::<error::ProtocolError>();
+    error::<error::ApiMisuse>();
+    error::<wire::PayloadError>();
+    error::<id::IdError>();
+    error::<reconnect::OpenError>();
+    error::<reconnect::Ended>();
+    error::<reconnect::GiveUp>();
+    error::<server::Refusal>();
+}
+
+/// One source file of the core.
+struct Source {
+    /// Its path below `core/src`.
+    name: String,
+    /// The module, from the top; a `mod.rs` is the folder itself.
+    path: Vec<String>,
+    text: String,
+}
+
+impl Source {
+    /// The lines that are neither comments nor tests, trimmed.
+    fn code(&self) -> impl Iterator<Item = &str> {
+        let end = self.text.find("#[cfg(test)]").unwrap_or(self.text.len());
+        self.text[..end].lines().map(str::trim).filter(|line| !line.starts_with("//"))
+    }
+
+    /// Every path that starts with `crate::`, without that.
+    fn imports(&self) -> Vec<Vec<String>> {
+        let mut imports = Vec::new();
+        for line in self.code() {
+            for (at, _) in line.match_indices("crate::") {
+                let path = line[at + "crate::".len()..].split(|c: char| !c.is_alphanumeric() && c != '_' && c != ':');
+                let path = path.into_iter().next().expect("a split has a first part");
+                imports.push(path.split("::").filter(|part| !part.is_empty()).map(str::to_owned).collect());
+            }
+        }
+        imports
+    }
+}
+
+/// The sources of the core but for `lib.rs`.
+fn core_sources() -> Vec<Source> {
+    let folder = root().join("core/src");
+    let mut sources = Vec::new();
+    for path in rust_files(&folder) {
+        let name = path.strip_prefix(&folder).expect("it was found there").to_str().expect("a UTF-8 name").to_owned();
+        let module = name.trim_end_matches(".rs").trim_end_matches("/mod");
+        let text = fs::read_to_string(&path).expect("a source file can be read");
+        if name != "lib.rs" {
+            sources.push(Source { path: module.split('/').map(str::to_owned).collect(), name, text });
+        }
+    }
+    assert!(sources.len() > 30, "the sources of the core are not where they were");
+    sources
+}
+
+/// The layer of each module, as the table in `core/src/lib.rs` has it.
+fn layers() -> BTreeMap<String, u32> {
+    let lib = fs::read_to_string(root().join("core/src/lib.rs")).expect("the core has a lib.rs");
+    let mut layers = BTreeMap::new();
+    for line in lib.lines().filter_map(|line| line.strip_prefix("//! | ")) {
+        let Some((layer, modules)) = line.split_once(" | ") else { continue };
+        let Ok(layer) = layer.parse() else { continue };
+        for module in modules.split("[`").skip(1).filter_map(|rest| rest.split_once("`]")) {
+            assert_eq!(layers.insert(module.0.to_owned(), layer), None, "{} stands in it twice", module.0);
+        }
+    }
+    layers
+}
+
+/// The rank of each child of each folder; that of a top module is its layer.
+fn ranks() -> BTreeMap<(String, String), u32> {
+    let mut ranks: BTreeMap<_, _> = layers().into_iter().map(|(top, layer)| ((String::new(), top), layer)).collect();
+    for (folder, of_folder) in RANKS {
+        for (rank, children) in (0..).zip(of_folder.iter()) {
+            ranks.extend(children.iter().map(|child| (((*folder).to_owned(), (*child).to_owned()), rank)));
+        }
+    }
+    ranks
+}
+
+/// Every Rust file below a folder, generated ones not counted.
+fn rust_files(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let Ok(entries) = fs::read_dir(folder) else { return files };
+    for entry in entries {
+        let path = entry.expect("a folder can be read").path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if path.is_dir() {
+            if name != "target" && !name.starts_with('.') {
+                files.extend(rust_files(&path));
+            }
+        } else if name.ends_with(".rs") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    files
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package lies in the repository").to_owned()
+}
