@@ -192,7 +192,7 @@ fn the_examples_of_identity_are_right() {
 fn the_numbers_in_the_text_are_right() {
     for says in [
         format!("The protocol, version `{SUBPROTOCOL}`").replace("The protocol", "The Reattach protocol"),
-        format!("nest at most {MAX_DEPTH} deep"),
+        format!("arrays and objects nest at most {MAX_DEPTH} deep"),
         format!("has at most {MAX_CONTROL_FRAME} bytes"),
         format!("1 to {MAX_WINDOW}"),
         format!("1 to {} bytes", Token::MAX_LEN),
