@@ -10,3 +10,8 @@ pub mod run;
 pub mod transcript;
 pub mod vectors;
 pub mod world;
+
+/// The example in the README, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
