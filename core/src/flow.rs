@@ -52,14 +52,15 @@ impl Flow {
 
     /// How many bytes of messages may be written before the budget is used up.
     #[must_use]
-    pub const fn room(&self) -> u64 {
-        self.config.write_budget.saturating_sub(self.produced - self.written)
+    pub fn room(&self) -> u64 {
+        // With no budget at all nothing would ever be written.
+        self.config.write_budget.max(1).saturating_sub(self.produced - self.written)
     }
 
     /// Whether an answer of a few hundred bytes may be written although the budget for messages is used up.
     #[must_use]
-    pub const fn has_room_for_control(&self) -> bool {
-        self.produced - self.written < self.config.write_budget.saturating_mul(2)
+    pub fn has_room_for_control(&self) -> bool {
+        self.produced - self.written < self.config.write_budget.max(1).saturating_mul(2)
     }
 
     /// So many more bytes were handed to the adapter. Returns the offset behind them.

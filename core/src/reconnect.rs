@@ -194,8 +194,12 @@ pub struct Reconnect {
     retries: u32,
     /// Refusals of credentials since the last welcome.
     refusals: u32,
-    /// Ends for size since the peer last took something.
+    /// Ends for size since both sides took something, or a transport stayed.
     too_large: u32,
+    /// Which sides have taken something since an end for size: the peer, and this side.
+    taken: (bool, bool),
+    /// Whether the client has moved to another identity, and no welcome was followed by progress since.
+    has_moved: bool,
     /// When the delays start over. Armed while attached.
     stable: Deadline,
 }
@@ -205,7 +209,16 @@ impl Reconnect {
     #[must_use]
     pub fn new(config: Config, seed: u64) -> Self {
         let backoff = Backoff::new(config.backoff.clone(), seed);
-        Self { config, backoff, retries: 0, refusals: 0, too_large: 0, stable: Deadline::UNARMED }
+        Self {
+            config,
+            backoff,
+            retries: 0,
+            refusals: 0,
+            too_large: 0,
+            taken: (false, false),
+            has_moved: false,
+            stable: Deadline::UNARMED,
+        }
     }
 
     /// A welcome came.
@@ -217,11 +230,28 @@ impl Reconnect {
     /// A frame came after the welcome.
     pub const fn on_progress(&mut self) {
         self.retries = 0;
+        self.has_moved = false;
     }
 
-    /// The peer has received or settled something.
-    pub const fn on_taken(&mut self) {
-        self.too_large = 0;
+    /// The peer, or this side, has taken something that it had not. A message that is too large for something in between
+    /// stops its own direction only, so both have to move.
+    pub const fn on_taken(&mut self, by_peer: bool, by_us: bool) {
+        self.taken = (self.taken.0 || by_peer, self.taken.1 || by_us);
+        if self.taken.0 && self.taken.1 {
+            self.too_large = 0;
+        }
+    }
+
+    /// The client goes on under another identity. It does so at once, the first time; where that changes nothing it waits
+    /// like after any other end.
+    pub fn on_moved(&mut self, now: Instant) -> Option<Next> {
+        if core::mem::replace(&mut self.has_moved, true) {
+            let delay = self.backoff.next_delay();
+            return Some(self.retry(delay, Ended::Closed(CloseCode::SUPERSEDED), now));
+        }
+        self.restart();
+        self.has_moved = true;
+        None
     }
 
     /// The transport ended. Decides what follows.
@@ -239,6 +269,7 @@ impl Reconnect {
             }
             Policy::TooLarge => {
                 self.too_large += 1;
+                self.taken = (false, false);
                 if self.too_large > MAX_TOO_LARGE {
                     return Next::GiveUp(GiveUp::Hopeless { last: ended });
                 }
@@ -248,8 +279,12 @@ impl Reconnect {
             Policy::Restart => self.backoff.spread(self.config.restart_min, self.config.restart_max),
             Policy::Late => self.backoff.spread(self.backoff.cap() / 2, self.backoff.cap()),
         };
+        self.retry(delay, ended, now)
+    }
+
+    fn retry(&mut self, delay: Duration, last: Ended, now: Instant) -> Next {
         if let Some(attempts) = self.config.attempts.filter(|attempts| self.retries >= *attempts) {
-            return Next::GiveUp(GiveUp::Exhausted { attempts, last: ended });
+            return Next::GiveUp(GiveUp::Exhausted { attempts, last });
         }
         self.retries += 1;
         Next::RetryAt(now + delay)
@@ -260,6 +295,7 @@ impl Reconnect {
         self.retries = 0;
         self.refusals = 0;
         self.too_large = 0;
+        self.has_moved = false;
         self.backoff.reset();
         self.stable.disarm();
     }
@@ -268,6 +304,7 @@ impl Reconnect {
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.stable.take_due(now) {
             self.backoff.reset();
+            self.too_large = 0;
         }
     }
 

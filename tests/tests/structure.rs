@@ -32,7 +32,12 @@ const RANKS: &[(&str, &[&[&str]])] = &[
     ("client", &[&["config", "event", "input", "state", "handshake"], &["output"]]),
     (
         "server",
-        &[&["config", "command", "event", "state", "visitors"], &["receipts", "greeting"], &["peer", "registry"]],
+        &[
+            &["config", "command", "event", "state", "visitors"],
+            &["receipts", "greeting"],
+            &["peer", "registry"],
+            &["ended"],
+        ],
     ),
     ("server/peer", &[&["input", "output"]]),
 ];

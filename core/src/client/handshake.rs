@@ -96,7 +96,10 @@ pub(super) fn accept(
             return contradicts("received");
         }
         let epoch = connection.epoch();
-        let receipt = welcome.receipt.as_deref().filter(|receipt| Some(receipt.epoch) == epoch);
+        let (received, settled) = connection.link().outbox().taken();
+        let receipt = (welcome.receipt.as_deref())
+            .filter(|receipt| Some(receipt.epoch) == epoch)
+            .filter(|receipt| !receipt.is_final || (receipt.received >= received && receipt.settled >= settled));
         connection.link_mut().end_epoch(receipt, Unknown::NoReceipt);
     }
     let attach = Attach {

@@ -43,7 +43,8 @@ pub enum Input<'a> {
         /// What came.
         incoming: Incoming<'a>,
     },
-    /// Bytes moved. Report it after every turn in which they did: room for more is counted by it.
+    /// Bytes moved. Report it in every turn in which they did, before what the turn received: room for more, and what
+    /// counts as life, are reckoned by it.
     Progress {
         /// On which transport.
         transport: TransportId,

@@ -64,6 +64,7 @@ use crate::id::ConnectionKey;
 use crate::id::Fence;
 use crate::id::MessageId;
 use crate::id::Name;
+use crate::id::Seq;
 use crate::id::TransportId;
 use crate::link::Delivery;
 use crate::link::Outgoing;
@@ -342,6 +343,12 @@ impl Client {
         &self.connection
     }
 
+    /// How far the peer has taken what this side wrote, and this side what the peer wrote.
+    const fn taken(&self) -> ((Seq, Seq), Seq) {
+        let link = self.connection.link();
+        (link.outbox().taken(), link.inbox().settlement().received())
+    }
+
     fn check_open(&self) -> Result<(), ApiMisuse> {
         let is_closing = self.closing.poll_timeout().is_some();
         match self.state.at() {
@@ -377,7 +384,7 @@ impl Client {
             return self.on_broken_protocol(ProtocolError::Binary, now);
         };
         let transport = self.state.transport();
-        let before = self.connection.link().outbox().taken();
+        let before = self.taken();
         // A frame may end the transport; what stands behind it in the text is then of a dead one.
         while self.state.transport() == transport {
             let frame = if self.state.at() == At::Attached {
@@ -404,9 +411,8 @@ impl Client {
                 self.on_broken_protocol(error, now);
             }
         }
-        if self.connection.link().outbox().taken() != before {
-            self.reconnect.on_taken();
-        }
+        let after = self.taken();
+        self.reconnect.on_taken(after.0 > before.0, after.1 > before.1);
     }
 
     /// Takes a frame that is not the link's.
@@ -514,8 +520,10 @@ impl Client {
         };
         let link = self.connection.link_mut();
         let Some(key) = spare else {
-            link.end_sending(None, Unknown::Superseded, NotDelivered::Superseded);
-            self.connection.forget_epoch();
+            link.give_up(Unknown::Superseded, NotDelivered::Superseded);
+            if self.closing.poll_timeout().is_some() {
+                return self.finish(Closed::Cut);
+            }
             return self.state.move_to_stopped(Stop::Superseded);
         };
         link.end_epoch(None, Unknown::Superseded);
@@ -523,14 +531,17 @@ impl Client {
         let old = self.identity.cid;
         self.identity = Identity { attempt: self.identity.attempt, ..Identity::new(key, self.identity.instance) };
         self.tell(Event::IdentityChanged { old, new: self.identity.cid });
-        self.reconnect.restart();
-        self.open(now);
+        match self.reconnect.on_moved(now) {
+            Some(Next::RetryAt(at)) => self.state.move_to_waiting(at),
+            Some(Next::GiveUp(reason)) => self.fail(reason),
+            Some(Next::Superseded) | None => self.open(now),
+        }
     }
 
-    /// Trying stops. Nothing waits without a timer, so every message gets its outcome; the epoch is given up with them, since
-    /// what was written and is unknown must not be written again behind the application's back.
+    /// Trying stops. Nothing waits without a timer, so every message gets its outcome, and none is written again behind the
+    /// application's back. The epoch is kept: should the application try again, its peer is told what was taken in it.
     fn fail(&mut self, reason: GiveUp) {
-        self.connection.link_mut().end_sending(None, Unknown::Unreachable, NotDelivered::Unreachable);
+        self.connection.link_mut().give_up(Unknown::Unreachable, NotDelivered::Unreachable);
         if self.closing.poll_timeout().is_some() {
             return self.finish(Closed::Cut);
         }

@@ -90,6 +90,12 @@ impl Inbox {
         &self.usage
     }
 
+    /// How many bytes of payload wait to be handed over.
+    #[must_use]
+    pub fn held_bytes(&self) -> u64 {
+        self.held.iter().map(|held| held.payload.as_str().len() as u64).sum()
+    }
+
     /// The receiver's dispositions.
     #[must_use]
     pub const fn settlement(&self) -> &Settlement {

@@ -78,7 +78,13 @@ impl Default for Config {
 }
 
 impl Config {
-    /// What goes into hello and welcome.
+    /// The window as it is announced.
+    fn quota(&self) -> Quota {
+        let Limits { window, window_bytes, .. } = self.limits();
+        Quota { count: window, bytes: window_bytes }
+    }
+
+    /// What goes into hello and welcome: the settings, brought into the range that the wire has.
     #[must_use]
     pub fn limits(&self) -> Limits {
         Limits {
@@ -175,7 +181,7 @@ impl Link {
     pub fn new(config: Config) -> Self {
         Self {
             outbox: Outbox::new(config.outbox),
-            inbox: Inbox::new(config.window, config.max_payload),
+            inbox: Inbox::new(config.quota(), config.limits().max_payload),
             peer_max_payload: None,
             leaving: Ephemerals::new(config.ephemerals, config.ephemeral_bytes),
             arrived: Ephemerals::new(config.ephemerals, config.ephemeral_bytes),
@@ -304,6 +310,11 @@ impl Link {
     /// Ends every message that was sent: the connection itself ends. What came can still be taken until it is sealed.
     pub fn end_sending(&mut self, receipt: Option<&Receipt>, written: Unknown, queued: NotDelivered) {
         self.outbox.end_all(receipt, written, queued);
+    }
+
+    /// Ends every message that was sent, for this side stops trying. The epoch may go on.
+    pub fn give_up(&mut self, written: Unknown, queued: NotDelivered) {
+        self.outbox.give_up(written, queued);
     }
 
     /// Drops what came and was not taken; it never will be.

@@ -303,6 +303,14 @@ impl Outbox {
         }
     }
 
+    /// Ends every message, and keeps the numbers of the epoch: nothing of it is written again, but it may go on.
+    pub fn give_up(&mut self, written: Unknown, queued: NotDelivered) {
+        self.end_written(|_| Outcome::Unknown { reason: written });
+        while let Some(entry) = self.queued.pop_front() {
+            self.notices.push_back(ended(&entry, Outcome::NotDelivered { reason: queued }));
+        }
+    }
+
     /// Puts what was written back to never written, in order: the peer never joined the epoch.
     pub fn unwrite(&mut self) {
         while let Some(written) = self.written.pop_back() {

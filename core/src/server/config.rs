@@ -16,7 +16,7 @@ pub struct Config {
     pub authenticate: bool,
     /// How long a connection's state is kept once no transport is attached. Default 60 s.
     pub detach_ttl: Duration,
-    /// How long the registry waits for a peer's answer before it fences the peer. Default 5 s.
+    /// How long the registry waits for a peer's answer before it fences the peer, at least 1 ms. Default 5 s.
     pub peer_timeout: Duration,
     /// What is kept of epochs that have ended.
     pub receipts: Receipts,
@@ -24,7 +24,8 @@ pub struct Config {
     pub max_connections: usize,
     /// The most connections of one principal, attached or not. Default 100.
     pub max_per_principal: usize,
-    /// The most transports from one address, an IPv6 network of 64 bits being one address. Default 1,000.
+    /// The most transports from one address, and the most connections that began there, attached or not. An IPv6 network of
+    /// 64 bits is one address. Default 1,000 of each.
     pub max_per_address: usize,
     /// The links, their heartbeats and their limits.
     pub connection: connection::Config,

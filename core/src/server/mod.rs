@@ -6,6 +6,7 @@
 
 mod command;
 mod config;
+mod ended;
 mod event;
 mod greeting;
 mod peer;
@@ -59,6 +60,8 @@ pub use self::registry::RegistryInput;
 pub use self::registry::RegistryOutput;
 pub use self::visitors::Mint;
 
+use self::ended::Ended;
+
 /// What happened outside.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Input<'a> {
@@ -78,7 +81,8 @@ pub enum Input<'a> {
         /// What came.
         incoming: Incoming<'a>,
     },
-    /// Bytes moved. Report it after every turn in which they did: room for more is counted by it.
+    /// Bytes moved. Report it in every turn in which they did, before what the turn received: room for more, and what
+    /// counts as life, are reckoned by it.
     Progress {
         /// On which transport.
         transport: TransportId,
@@ -152,7 +156,7 @@ pub struct Server {
     /// The peers of registered connections.
     peers: BTreeMap<ConnectionId, Peer>,
     /// Peers of connections that their clients have ended while messages waited to be taken.
-    ended: ExpiringMap<ConnectionId, Peer>,
+    ended: Ended,
     /// Which connection a transport is attached to; exactly the transports that peers hold.
     routes: BTreeMap<TransportId, ConnectionId>,
     /// Peers that may have outputs.
@@ -170,7 +174,7 @@ impl Server {
             clock: Clock::new(now),
             registry: Registry::new(config.clone(), now),
             peers: BTreeMap::new(),
-            ended: ExpiringMap::default(),
+            ended: Ended::default(),
             routes: BTreeMap::new(),
             dirty: BTreeSet::new(),
             timers: ExpiringMap::default(),
@@ -215,7 +219,7 @@ impl Server {
             peer.handle_timeout(now);
             self.dirty.insert(cid);
         }
-        while self.ended.take_expired(now).is_some() {}
+        self.ended.handle_timeout(now);
         self.settle(now);
     }
 
@@ -245,7 +249,7 @@ impl Server {
 
     /// Hands the next message of a connection over to the application, which accepts it.
     pub fn take(&mut self, cid: &ConnectionId, now: Instant) -> Option<Delivery> {
-        if let Some(delivery) = self.ended.get_mut(cid).and_then(|ended| ended.take(now)) {
+        if let Some(delivery) = self.ended.take(cid, now) {
             return Some(delivery);
         }
         self.command(cid, now, Peer::take).ok().flatten()
@@ -381,6 +385,7 @@ impl Server {
                     while let Some(output) = ended.poll_output() {
                         self.forward(cid, output);
                     }
+                    self.ended.keep(ended, now + self.config.detach_ttl);
                 }
             }
             RegistryOutput::Command { peer: id, command } => {
@@ -413,9 +418,7 @@ impl Server {
         if peer.is_over() {
             self.timers.remove(&cid);
             let peer = self.peers.remove(&cid).expect("the peer was just looked at");
-            if peer.has_delivery() {
-                self.ended.insert(cid, peer, self.clock.now() + self.config.detach_ttl);
-            }
+            self.ended.keep(peer, self.clock.now() + self.config.detach_ttl);
             return;
         }
         match peer.poll_timeout() {

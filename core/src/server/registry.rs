@@ -11,6 +11,7 @@ use alloc::string::String;
 use alloc::string::ToString;
 
 use core::net::IpAddr;
+use core::time::Duration;
 
 use crate::connection::Incoming;
 use crate::deadline::soonest;
@@ -138,6 +139,8 @@ const MAX_EVICTED: usize = 8;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Entry {
     principal: Principal,
+    /// Where its first hello came from.
+    address: Option<IpAddr>,
     generation: Generation,
     /// The instance that holds the connection.
     instance: InstanceId,
@@ -163,6 +166,8 @@ pub struct Registry {
     entries: BTreeMap<ConnectionId, Entry>,
     /// How many entries each principal has; none at 0.
     by_principal: BTreeMap<Principal, usize>,
+    /// How many entries began at each address; none at 0.
+    by_address: BTreeMap<IpAddr, usize>,
     /// When a detached connection runs out, or a peer's answer is late. One deadline for each entry at most.
     deadlines: ExpiringMap<ConnectionId, ()>,
     receipts: Receipts,
@@ -180,6 +185,7 @@ impl Registry {
             visitors: Visitors::default(),
             entries: BTreeMap::new(),
             by_principal: BTreeMap::new(),
+            by_address: BTreeMap::new(),
             deadlines: ExpiringMap::default(),
             receipts: Receipts::new(config.receipts),
             generations: 0,
@@ -218,7 +224,7 @@ impl Registry {
             } else {
                 entry.standing.move_to_ending();
                 let peer = PeerId { cid, generation: entry.generation };
-                self.deadlines.insert(cid, (), now + self.config.peer_timeout);
+                self.deadlines.insert(cid, (), now + self.peer_timeout());
                 self.tell(RegistryEvent::Expired { cid });
                 self.outputs.push_back(RegistryOutput::Command { peer, command: Command::Expire });
             }
@@ -259,6 +265,11 @@ impl Registry {
     #[must_use]
     pub fn is_reachable(&self, cid: &ConnectionId) -> bool {
         self.entries.get(cid).is_some_and(|entry| entry.standing.transport().is_some())
+    }
+
+    /// A peer needs a moment to answer, however short.
+    fn peer_timeout(&self) -> Duration {
+        self.config.peer_timeout.max(Duration::from_millis(1))
     }
 
     fn tell(&mut self, event: RegistryEvent) {
@@ -399,11 +410,20 @@ impl Registry {
         if of_principal >= self.config.max_per_principal {
             return self.refuse(transport, Refusal::TooMany { of: "of this principal" });
         }
-        let mint = self.visitors.get_mut(transport).expect("a hello came on a transport that is counted").mint;
+        let visitor = self.visitors.get(transport).expect("a hello came on a transport that is counted");
+        let (mint, address) = (visitor.mint, visitor.address);
+        let of_address = address.and_then(|address| self.by_address.get(&address)).copied().unwrap_or(0);
+        if of_address >= self.config.max_per_address {
+            return self.refuse(transport, Refusal::TooMany { of: "from this address" });
+        }
+        if let Some(address) = address {
+            self.by_address.insert(address, of_address + 1);
+        }
         self.by_principal.insert(principal.clone(), of_principal + 1);
         self.generations += 1;
         let entry = Entry {
             principal: principal.clone(),
+            address,
             generation: Generation(self.generations),
             instance: hello.instance,
             attempt: hello.attempt,
@@ -448,7 +468,7 @@ impl Registry {
         let visitor = self.visitors.get_mut(transport).expect("a hello came on a transport that is counted");
         let (mint, produced) = (visitor.mint.epoch, visitor.produced);
         self.visitors.on_attached(transport);
-        self.deadlines.insert(cid, (), now + self.config.peer_timeout);
+        self.deadlines.insert(cid, (), now + self.peer_timeout());
         let attach = Attach { transport, hello: hello.clone(), takes_over, mint, receipt, produced };
         let peer = PeerId { cid, generation: entry.generation };
         self.outputs.push_back(RegistryOutput::Command { peer, command: Command::Attach(Box::new(attach)) });
@@ -497,10 +517,9 @@ impl Registry {
     fn remove(&mut self, cid: ConnectionId, receipt: Option<Receipt>, now: Instant) {
         let entry = self.entries.remove(&cid).expect("only what is registered is removed");
         self.deadlines.remove(&cid);
-        let count = self.by_principal.get_mut(&entry.principal).expect("every entry is counted under its principal");
-        *count -= 1;
-        if *count == 0 {
-            self.by_principal.remove(&entry.principal);
+        count_out(&mut self.by_principal, &entry.principal);
+        if let Some(address) = &entry.address {
+            count_out(&mut self.by_address, address);
         }
         if let Some(receipt) = receipt {
             self.receipts.keep(cid, &entry.principal, receipt, now);
@@ -554,5 +573,14 @@ impl Registry {
 
     fn entry_of(&mut self, peer: PeerId) -> Option<&mut Entry> {
         self.entries.get_mut(&peer.cid).filter(|entry| entry.generation == peer.generation)
+    }
+}
+
+/// One less of `key`, which was counted.
+fn count_out<K: Ord>(counts: &mut BTreeMap<K, usize>, key: &K) {
+    let count = counts.get_mut(key).expect("every entry is counted");
+    *count -= 1;
+    if *count == 0 {
+        counts.remove(key);
     }
 }

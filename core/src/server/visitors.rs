@@ -1,8 +1,9 @@
 //! The transports that a registry counts, and those of them that are not attached yet: the part of a server that strangers
 //! reach.
 //!
-//! A transport costs a stranger nothing, so here it costs little: a few hundred bytes, one deadline for everything up to an
-//! accepted hello, and a place under the caps.
+//! A transport costs a stranger nothing, so here it costs little: a few hundred bytes, and no more than a frame may have
+//! while its hello waits for the application's word; one deadline for everything up to an accepted hello, and a place under
+//! the caps.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -45,7 +46,7 @@ pub(super) enum Stage {
 /// One transport.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Visitor {
-    address: Option<IpAddr>,
+    pub(super) address: Option<IpAddr>,
     pub(super) mint: Mint,
     pub(super) stage: Stage,
     /// Bytes written on it by the registry.
@@ -131,7 +132,7 @@ impl Visitors {
 
 /// What counts as one address: an IPv4 address, or the 64-bit network that one IPv6 subscriber is given whole. An IPv4 address
 /// mapped into IPv6 is the IPv4 address.
-fn network_of(address: IpAddr) -> IpAddr {
+pub(super) fn network_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         v4 @ IpAddr::V4(_) => v4,
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),

@@ -259,6 +259,7 @@ impl Ledger {
                 let of_principal = self.registered.values().map(|principal| self.of_principal(principal)).max();
                 let is_full = match of {
                     "in all" => self.registered.len() >= self.config.max_connections,
+                    "from this address" => self.registered.len() >= self.config.max_per_address,
                     _ => of_principal.is_some_and(|count| count >= self.config.max_per_principal),
                 };
                 assert!(is_full, "there is room {of}");
