@@ -19,13 +19,15 @@ use reattach_tokio::Receipt;
 use reattach_tokio::UrlError;
 use reattach_tokio::core::client;
 use reattach_tokio::core::error::ApiMisuse;
+use reattach_tokio::core::link;
 use reattach_tokio::core::wire::Payload;
 use reattach_tokio::core::wire::PayloadError;
 use reattach_tokio::core::wire::UncheckedPayload;
-use tokio::io::AsyncBufReadExt as _;
-use tokio::io::BufReader;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+
+use crate::stdin;
+use crate::stdin::Line;
 
 /// What the client can be told.
 #[derive(Args, Clone, Debug)]
@@ -65,17 +67,45 @@ pub enum Failed {
     Option(String),
     /// The URL cannot be dialled.
     Url(UrlError),
-    /// Stdin or stdout failed.
+    /// A line of stdin cannot be sent.
+    Line {
+        /// Which one, from 1.
+        number: u64,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Stdout failed.
     Io(io::Error),
     /// The connection ended, or trying stopped.
     Ended(String),
+}
+
+impl Failed {
+    /// What to do about it.
+    #[must_use]
+    pub const fn hint(&self) -> &'static str {
+        match self {
+            Self::Option(_) => "`reattach connect --help` lists the options",
+            Self::Url(_) => "give an address such as ws://127.0.0.1:9400/",
+            Self::Line { .. } => "what came before it was sent; go on behind it",
+            Self::Io(_) => "look at what reads stdout",
+            Self::Ended(_) => "is the server running? `reattach serve --echo` starts one",
+        }
+    }
+
+    /// Whether the command line makes no sense.
+    #[must_use]
+    pub const fn is_usage(&self) -> bool {
+        matches!(self, Self::Option(_) | Self::Url(_))
+    }
 }
 
 impl std::fmt::Display for Failed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Option(problem) => f.write_str(problem),
-            Self::Url(error) => write!(f, "{error}; give an address such as ws://127.0.0.1:9400/"),
+            Self::Url(error) => write!(f, "{error}"),
+            Self::Line { number, problem } => write!(f, "line {number} of stdin cannot be sent: {problem}"),
             Self::Io(error) => write!(f, "{error}"),
             Self::Ended(how) => f.write_str(how),
         }
@@ -107,50 +137,116 @@ pub struct Tally {
     pub unknown: u64,
 }
 
-/// Runs until stdin has ended and everything has its outcome, or until the connection ends.
+/// Runs until stdin has ended and everything has its outcome, or until the connection ends. Whatever happens, each line that
+/// was sent has its outcome told.
 ///
 /// # Errors
 ///
 /// [`Failed`] where the connection could not be had or kept, or stdin or stdout failed.
 pub async fn run(options: &Options) -> Result<Tally, Failed> {
+    let (linger, patience) = (seconds("--linger", options.linger)?, seconds("--patience", options.patience)?);
     let client = reattach_tokio::start(&options.url, config(options)?)?;
     let status = (!options.quiet).then(|| tokio::spawn(tell_status(client.clone())));
-    let (claims, tallying) = tally();
-    let last_arrival = Arc::new(AtomicU64::new(0));
-    let start = Instant::now();
-    let mut receiving = tokio::spawn(receive(client.clone(), start, Arc::clone(&last_arrival), options.json));
-    let sending = send_lines(&client, options.json, &claims);
-    let ended = tokio::select! {
-        sent = sending => {
-            sent?;
-            // Everything was sent. What is still to come is waited for until it has been quiet for a while.
-            linger(options, start, &last_arrival, &mut receiving).await?
+    let activity = Arc::new(Activity::new());
+    let (claims, tallying) = tally(Arc::clone(&activity));
+    let mut receiving = tokio::spawn(receive(client.clone(), Arc::clone(&activity), options.json));
+    let work = async {
+        let sent = send_lines(&client, options.json, &claims, &activity).await;
+        let deadline = Instant::now() + patience;
+        if sent.is_ok() {
+            // What is still to come is waited for until it has been quiet for a while.
+            wait_for_quiet(&client, &activity, linger, deadline).await;
         }
-        received = &mut receiving => Some(received),
+        (sent, deadline)
     };
+    let (mut ended, deadline) = tokio::select! {
+        (sent, deadline) = work => (sent.map(|()| true), deadline),
+        received = &mut receiving => {
+            // Nobody reads what comes any more, or nothing more will come: there is nothing to be patient for.
+            (received.expect("receiving does not panic").map(|()| false), Instant::now())
+        }
+    };
+    let state = client.state();
     drop(claims);
-    client.close(seconds(options.patience)?).await;
+    client.close(deadline.saturating_duration_since(Instant::now())).await;
     let tally = tallying.await.expect("the tally does not panic");
     if let Some(status) = status {
         status.abort();
     }
+    if !receiving.is_finished() {
+        let received = receiving.await.expect("receiving does not panic");
+        ended = ended.and_then(|is_done| received.map(|()| is_done));
+    }
     match ended {
-        Some(received) => received.expect("receiving does not panic")?,
-        None => {
-            receiving.await.expect("receiving does not panic")?;
-            return Ok(tally);
+        Ok(true) => Ok(tally),
+        // Whoever reads has read enough.
+        Err(Failed::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(tally),
+        Ok(false) => {
+            tell(&summary(&tally));
+            Err(Failed::Ended(how_it_ended(state)))
+        }
+        Err(failed) => {
+            tell(&summary(&tally));
+            Err(failed)
         }
     }
-    let state = client.state();
-    let how = if let ConnectionState::Closed(client::Closed::ByPeer { code, reason }) = state {
-        format!("the server ended the connection: {code} {reason}")
+}
+
+fn how_it_ended(state: ConnectionState) -> String {
+    if let ConnectionState::Closed(client::Closed::ByPeer { code, reason }) = state {
+        format!("the server ended the connection: {code} {reason}").trim_end().to_owned()
     } else if let ConnectionState::Failed(reason) = state {
         format!("no connection: {reason}")
+    } else if state == ConnectionState::Superseded {
+        "another instance took the connection over".to_owned()
     } else {
         "the connection ended".to_owned()
-    };
-    eprintln!("{}", summary(&tally));
-    Err(Failed::Ended(how))
+    }
+}
+
+/// Says something on stderr. Nobody need be listening.
+pub(crate) fn tell(line: &str) {
+    _ = writeln!(io::stderr(), "{line}");
+}
+
+/// What is still going on, and when something happened last.
+struct Activity {
+    start: Instant,
+    /// Milliseconds from the start.
+    last: AtomicU64,
+    /// Lines without an outcome.
+    pending: AtomicU64,
+}
+
+impl Activity {
+    fn new() -> Self {
+        Self { start: Instant::now(), last: AtomicU64::new(0), pending: AtomicU64::new(0) }
+    }
+
+    fn happened(&self) {
+        self.last.store(u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    fn quiet(&self) -> Duration {
+        self.start.elapsed().saturating_sub(Duration::from_millis(self.last.load(Ordering::Relaxed)))
+    }
+}
+
+/// How often to look whether it is quiet.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Waits until the client has been attached, and every line had its outcome, and nothing came, for so long; at most until the
+/// deadline.
+async fn wait_for_quiet(client: &Client, activity: &Activity, quiet: Duration, deadline: Instant) {
+    activity.happened();
+    while Instant::now() < deadline {
+        if client.state() != ConnectionState::Attached || activity.pending.load(Ordering::Relaxed) > 0 {
+            activity.happened();
+        } else if activity.quiet() >= quiet {
+            return;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
 }
 
 /// What became of the lines, in words.
@@ -189,32 +285,36 @@ fn config(options: &Options) -> Result<ClientConfig, Failed> {
             async move { Ok(credentials) }
         }));
     }
-    seconds(options.linger)?;
-    seconds(options.patience)?;
     Ok(config)
 }
 
-fn seconds(seconds: f64) -> Result<Duration, Failed> {
+fn seconds(option: &str, seconds: f64) -> Result<Duration, Failed> {
     Duration::try_from_secs_f64(seconds)
-        .map_err(|_| Failed::Option(format!("{seconds} is not a number of seconds to wait")))
+        .map_err(|_| Failed::Option(format!("{option}: {seconds} is not a number of seconds to wait")))
 }
 
-async fn send_lines(client: &Client, json: bool, claims: &mpsc::Sender<(u64, Receipt)>) -> Result<(), Failed> {
-    let mut lines = BufReader::new(tokio::io::stdin()).lines();
+/// Sends line after line. A line that cannot be sent is the last; those before it are on their way.
+async fn send_lines(
+    client: &Client,
+    json: bool,
+    claims: &mpsc::Sender<(u64, Receipt)>,
+    activity: &Activity,
+) -> Result<(), Failed> {
+    let mut lines = stdin::lines(link::Config::default().max_payload);
     let mut number = 0;
-    while let Some(line) = lines.next_line().await? {
+    while let Some(line) = lines.recv().await {
         number += 1;
-        let payload = match payload_of(&line, json) {
-            Ok(payload) => payload,
-            Err(error) => {
-                return Err(Failed::Option(format!("line {number} of stdin cannot be sent: {error}")));
-            }
+        let cannot = |problem: &dyn std::fmt::Display| Failed::Line { number, problem: problem.to_string() };
+        let payload = match line {
+            Line::Text(text) => payload_of(&text, json).map_err(|error| cannot(&error))?,
+            Line::Bad(problem) => return Err(cannot(&problem)),
         };
         match client.send(payload).await {
-            Ok(receipt) => _ = claims.send((number, receipt)).await,
-            Err(error @ (ApiMisuse::TooLarge { .. } | ApiMisuse::IdInUse)) => {
-                return Err(Failed::Option(format!("line {number} of stdin cannot be sent: {error}")));
+            Ok(receipt) => {
+                activity.pending.fetch_add(1, Ordering::Relaxed);
+                _ = claims.send((number, receipt)).await;
             }
+            Err(error @ (ApiMisuse::TooLarge { .. } | ApiMisuse::IdInUse)) => return Err(cannot(&error)),
             // The receiving side says how it ended.
             Err(_) => std::future::pending().await,
         }
@@ -227,41 +327,19 @@ fn payload_of(line: &str, json: bool) -> Result<Payload, PayloadError> {
 }
 
 /// Receives until nothing more will come.
-async fn receive(client: Client, start: Instant, last_arrival: Arc<AtomicU64>, json: bool) -> Result<(), Failed> {
+async fn receive(client: Client, activity: Arc<Activity>, json: bool) -> Result<(), Failed> {
     while let Some(delivery) = client.recv().await {
         let payload = delivery.payload();
         let line = if json { payload.as_str().to_owned() } else { line_of(payload) };
-        last_arrival.store(u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        activity.happened();
         let mut out = io::stdout().lock();
         writeln!(out, "{line}").and_then(|()| out.flush())?;
     }
     Ok(())
 }
 
-/// Waits until nothing has come for a while and the connection is up. Something comes back where receiving ended first.
-async fn linger(
-    options: &Options,
-    start: Instant,
-    last_arrival: &AtomicU64,
-    receiving: &mut JoinHandle<Result<(), Failed>>,
-) -> Result<Option<Result<Result<(), Failed>, tokio::task::JoinError>>, Failed> {
-    let quiet = seconds(options.linger)?;
-    let sent_at = start.elapsed();
-    loop {
-        let last = Duration::from_millis(last_arrival.load(Ordering::Relaxed)).max(sent_at);
-        let left = quiet.saturating_sub(start.elapsed().saturating_sub(last));
-        if left.is_zero() {
-            return Ok(None);
-        }
-        tokio::select! {
-            () = tokio::time::sleep(left) => {}
-            received = &mut *receiving => return Ok(Some(received)),
-        }
-    }
-}
-
 /// Awaits receipts one after the other, names the lines that failed, and counts.
-fn tally() -> (mpsc::Sender<(u64, Receipt)>, JoinHandle<Tally>) {
+fn tally(activity: Arc<Activity>) -> (mpsc::Sender<(u64, Receipt)>, JoinHandle<Tally>) {
     // An outbox holds fewer messages than this, so a sender never waits here.
     let (sender, mut receipts) = mpsc::channel::<(u64, Receipt)>(1_024);
     let task = tokio::spawn(async move {
@@ -269,6 +347,8 @@ fn tally() -> (mpsc::Sender<(u64, Receipt)>, JoinHandle<Tally>) {
         let mut tally = Tally::default();
         while let Some((number, receipt)) = receipts.recv().await {
             let outcome = receipt.await;
+            activity.pending.fetch_sub(1, Ordering::Relaxed);
+            activity.happened();
             match &outcome {
                 Outcome::Delivered => {
                     tally.delivered += 1;
@@ -277,7 +357,7 @@ fn tally() -> (mpsc::Sender<(u64, Receipt)>, JoinHandle<Tally>) {
                 Outcome::Rejected { .. } | Outcome::NotDelivered { .. } => tally.failed += 1,
                 Outcome::Unknown { .. } => tally.unknown += 1,
             }
-            eprintln!("line {number}: {outcome}");
+            tell(&format!("line {number}: {outcome}"));
         }
         tally
     });
@@ -304,7 +384,7 @@ async fn tell_status(client: Client) {
             state => format!("{state:?}"),
         };
         if told.as_ref() != Some(&line) {
-            eprintln!("{line}");
+            tell(&line);
             told = Some(line);
         }
         watch.changed().await;

@@ -6,3 +6,4 @@ pub mod connect;
 pub mod demo;
 pub mod proxy;
 pub mod serve;
+mod stdin;

@@ -3,6 +3,8 @@
 //! Exit codes: 0, all went well; 1, it could not be done, or a promise was broken; 2, the command line makes no sense; 3, some
 //! messages were not delivered, or nobody can tell; 130, interrupted.
 
+use std::io;
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -31,15 +33,29 @@ enum Command {
 
 /// Some messages were not delivered, or nobody can tell.
 const NOT_ALL_DELIVERED: u8 = 3;
+/// The command line makes no sense. The parser of options says the same.
+const USAGE: u8 = 2;
 /// What shells make of an interrupt.
 const INTERRUPTED: u8 = 130;
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    match Cli::parse().command {
+fn main() -> ExitCode {
+    let command = Cli::parse().command;
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error, "the system refuses threads or files; are there too many already?"),
+    };
+    let code = runtime.block_on(run(command));
+    // Whatever still runs has nothing to say any more.
+    runtime.shutdown_background();
+    code
+}
+
+async fn run(command: Command) -> ExitCode {
+    match command {
         Command::Demo(options) => match interruptible(demo::run(&options)).await {
             Some(Ok((text, kept))) => {
-                print!("{text}");
+                // Whoever does not read the table can still read the exit code.
+                _ = io::stdout().write_all(text.as_bytes());
                 if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE }
             }
             Some(Err(error)) => fail(&error, "run it again with --seed to repeat the same faults"),
@@ -52,11 +68,14 @@ async fn main() -> ExitCode {
         Command::Connect(options) => match interruptible(connect::run(&options)).await {
             Some(Ok(tally)) => {
                 if !options.quiet {
-                    eprintln!("{}", connect::summary(&tally));
+                    _ = writeln!(io::stderr(), "{}", connect::summary(&tally));
                 }
                 if tally.failed + tally.unknown > 0 { ExitCode::from(NOT_ALL_DELIVERED) } else { ExitCode::SUCCESS }
             }
-            Some(Err(error)) => fail(&error, "is the server running? `reattach serve --echo` starts one"),
+            Some(Err(error)) => {
+                fail(&error, error.hint());
+                if error.is_usage() { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
+            }
             None => ExitCode::from(INTERRUPTED),
         },
     }
@@ -70,7 +89,6 @@ async fn interruptible<T>(work: impl Future<Output = T>) -> Option<T> {
 }
 
 fn fail(error: &dyn std::error::Error, hint: &str) -> ExitCode {
-    eprintln!("error: {error}");
-    eprintln!("hint: {hint}");
+    _ = writeln!(io::stderr(), "error: {error}\nhint: {hint}");
     ExitCode::FAILURE
 }

@@ -10,6 +10,7 @@ use reattach_tokio::ServerConfig;
 use reattach_tokio::core::link::Delivery;
 
 use crate::connect::line_of;
+use crate::connect::tell;
 
 /// What the server can be told.
 #[derive(Args, Clone, Debug)]
@@ -38,10 +39,10 @@ pub async fn run(options: &Options) -> io::Result<()> {
     let echo = options.echo;
     let serving = async {
         while let Some(connection) = server.accept().await {
-            eprintln!("{}: new connection", connection.id());
+            tell(&format!("{}: new connection", connection.id()));
             tokio::spawn(async move {
                 serve(&connection, echo).await;
-                eprintln!("{}: ended", connection.id());
+                tell(&format!("{}: ended", connection.id()));
             });
         }
     };
@@ -75,7 +76,7 @@ async fn serve(connection: &Connection, echo: bool) {
         if echo {
             answer(connection, delivery).await;
         } else if let Err(error) = writeln!(io::stdout(), "{}", line_of(delivery.payload())) {
-            return eprintln!("stdout: {error}");
+            return tell(&format!("stdout: {error}"));
         }
     }
 }
@@ -85,14 +86,14 @@ async fn answer(connection: &Connection, delivery: Delivery) {
         // What came is handed on, so it has to be checked; what is no JSON cannot be.
         Delivery::Message { payload, .. } => match payload.check() {
             Ok(payload) => connection.send(payload).await.map(drop),
-            Err(error) => return eprintln!("{}: a message that is not JSON: {error}", connection.id()),
+            Err(error) => return tell(&format!("{}: a message that is not JSON: {error}", connection.id())),
         },
         Delivery::Ephemeral { key, payload } => match payload.check() {
             Ok(payload) => connection.send_ephemeral(key, payload),
-            Err(error) => return eprintln!("{}: a message that is not JSON: {error}", connection.id()),
+            Err(error) => return tell(&format!("{}: a message that is not JSON: {error}", connection.id())),
         },
     };
     if let Err(error) = answered {
-        eprintln!("{}: no answer sent: {error}", connection.id());
+        tell(&format!("{}: no answer sent: {error}", connection.id()));
     }
 }

@@ -141,11 +141,13 @@ fn lines_go_out_and_come_back_and_stdout_carries_nothing_else() {
 #[test]
 fn what_cannot_be_done_is_said_with_a_hint_and_a_code() {
     for (args, stdin, says, code) in [
-        (&["connect", "http://127.0.0.1/"][..], "", "ws://", 1),
+        (&["connect", "http://127.0.0.1/"][..], "", "ws://", 2),
         (&["connect", "ws://127.0.0.1:9/", "--attempts", "0"], "x\n", "no connection could be made", 1),
-        (&["connect", "ws://127.0.0.1:9/", "-H", "nonsense"], "", "Name: value", 1),
+        (&["connect", "ws://127.0.0.1:9/", "-H", "nonsense"], "", "Name: value", 2),
         (&["connect", "ws://127.0.0.1:9/", "--json"], "{\n", "line 1 of stdin cannot be sent", 1),
         (&["serve", "--listen", "999.0.0.1:0"], "", "--listen", 1),
+        (&["connect", "ws://127.0.0.1:99999/"], "", "port", 2),
+        (&["connect", "ws://127.0.0.1:9/", "--linger", "nan"], "", "--linger", 2),
         (&["connect"], "", "Usage", 2),
         (&["demo", "--cuts", "many"], "", "invalid value", 2),
     ] {
@@ -165,7 +167,7 @@ fn a_stream_of_lines_survives_a_proxy_that_is_killed_and_restarted() {
     let delay = Duration::from_millis(2);
     let mut proxy = Some(runtime.block_on(FaultProxy::start(upstream, delay)).unwrap());
     let address = proxy.as_ref().unwrap().address();
-    let (mut client, mut stdin) = Running::start(&["connect", &format!("ws://{address}/"), "--linger", "3"]);
+    let (mut client, mut stdin) = Running::start(&["connect", &format!("ws://{address}/"), "--linger", "0.3"]);
     for number in 0..LINES {
         if number % 1_000 == 500 {
             // Not before something is on its way.
@@ -255,6 +257,79 @@ fn a_server_that_a_supervisor_stops_says_goodbye_and_ends_well() {
     assert!(told.success());
     assert_eq!(server.ends(), 0);
     until(|| client.stderr.all().iter().any(|line| line.starts_with("detached; retry 1")));
+}
+
+// The link is down when stdin ends: what is still to come is waited for.
+#[test]
+fn answers_are_waited_for_until_the_link_is_up_again() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (_server, upstream) = Running::serve(&["--echo", "--listen", "127.0.0.1:0"]);
+    let proxy = runtime.block_on(FaultProxy::start(upstream, Duration::from_millis(1))).unwrap();
+    proxy.set_upstream(None);
+    let (mut client, mut stdin) =
+        Running::start(&["connect", &format!("ws://{}/", proxy.address()), "--linger", "0.2"]);
+    (1..=5).for_each(|number| writeln!(stdin, "{number}").unwrap());
+    drop(stdin);
+    std::thread::sleep(Duration::from_millis(1_500));
+    proxy.set_upstream(Some(upstream));
+    assert_eq!(client.ends(), 0, "{:?}", client.stderr.all());
+    assert_eq!(client.stdout.all(), ["1", "2", "3", "4", "5"]);
+}
+
+#[test]
+fn a_line_that_cannot_be_sent_does_not_take_the_others_with_it() {
+    let (_server, address) = Running::serve(&["--echo", "--listen", "127.0.0.1:0"]);
+    let url = format!("ws://{address}/");
+    for (args, bad) in [(&[][..], &b"\xff\n"[..]), (&["--json"], b"{\n"), (&[], &[b'x'; 5 * 1024 * 1024])] {
+        let (mut client, mut stdin) = Running::start(&[&["connect", &url, "--linger", "0.2"], args].concat());
+        (1..=50).for_each(|number| writeln!(stdin, "{number}").unwrap());
+        // It may stop reading before all of it is written.
+        _ = stdin.write_all(bad);
+        drop(stdin);
+        assert_eq!(client.ends(), 1);
+        let stderr = client.stderr.all();
+        assert!(stderr.contains(&"50 delivered, 0 not delivered, 0 unknown".to_owned()), "{stderr:?}");
+        assert!(stderr.iter().any(|line| line.starts_with("error: line 51 of stdin cannot be sent")), "{stderr:?}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupt_ends_it_although_stdin_stays_open() {
+    let (mut client, stdin) = Running::start(&["connect", "ws://127.0.0.1:9/"]);
+    until(|| client.stderr.len() > 0);
+    let told = Command::new("kill").args(["-INT", &client.child.id().to_string()]).status().unwrap();
+    assert!(told.success());
+    assert_eq!(client.ends(), 130);
+    drop(stdin);
+    let (mut client, stdin) = Running::start(&["connect", "ws://127.0.0.1:9/", "--attempts", "0"]);
+    assert_eq!(client.ends(), 1);
+    drop(stdin);
+}
+
+#[test]
+fn whoever_has_read_enough_ends_it() {
+    let (_server, address) = Running::serve(&["--echo", "--listen", "127.0.0.1:0"]);
+    let mut client = Command::new(env!("CARGO_BIN_EXE_reattach"))
+        .args(["connect", &format!("ws://{address}/"), "--quiet"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the command starts");
+    let mut stdin = client.stdin.take().unwrap();
+    let mut first = String::new();
+    writeln!(stdin, "first").unwrap();
+    let mut stdout = BufReader::new(client.stdout.take().unwrap());
+    stdout.read_line(&mut first).unwrap();
+    assert_eq!(first, "first\n");
+    drop(stdout);
+    let start = Instant::now();
+    while writeln!(stdin, "more").is_ok() && start.elapsed() < PATIENCE {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    client.wait().unwrap();
+    assert!(start.elapsed() < PATIENCE / 2, "{:?}", start.elapsed());
 }
 
 #[test]

@@ -27,6 +27,8 @@ use reattach_core::wire::Payload;
 
 use crate::clock;
 use crate::closing::Closing;
+use crate::count::Count;
+use crate::count::Counted;
 use crate::dial::CredentialsProvider;
 use crate::dial::Target;
 use crate::dial::UrlError;
@@ -34,6 +36,7 @@ use crate::dial::header;
 use crate::drive::Driver;
 use crate::drive::Opened;
 use crate::drive::Outside;
+use crate::machine::Machine as _;
 use crate::mint;
 use crate::runtime::Runtime;
 use crate::runtime::Task;
@@ -152,6 +155,9 @@ pub enum ConnectError {
     /// The server ended the connection.
     #[error("the server ended the connection")]
     Ended,
+    /// This side ended it: the runtime goes down.
+    #[error("this side ended the connection")]
+    Stopped,
 }
 
 /// One identity that stays connected. Cheap to clone; when the last clone is dropped the connection ends at once, as by
@@ -164,6 +170,9 @@ pub struct Client(Arc<Handle>);
 /// What the clones share; its end is the end of the client.
 struct Handle {
     shared: Arc<Shared<Machine>>,
+    /// The task that drives it, and the transports that leave.
+    task: Arc<Count>,
+    closing: Arc<Closing>,
 }
 
 impl Drop for Handle {
@@ -188,11 +197,12 @@ impl Client {
         };
         let sizes = socket::sizes(&core.connection);
         let shared = Shared::new(Machine::new(core, secrets, mint::seed(), clock::now()));
+        let (task, closing) = (Arc::<Count>::default(), Closing::new(Arc::clone(&runtime)));
+        let _task = task.one_more();
         let dialler =
-            Dialler { runtime: Arc::clone(&runtime), target, credentials, sizes, shared: Arc::clone(&shared) };
-        let closing = Closing::new(Arc::clone(&runtime));
-        Driver::spawn(Arc::clone(&shared), &runtime, closing, dialler);
-        Ok(Self(Arc::new(Handle { shared })))
+            Dialler { runtime: Arc::clone(&runtime), target, credentials, sizes, shared: Arc::clone(&shared), _task };
+        Driver::spawn(Arc::clone(&shared), &runtime, Arc::clone(&closing), dialler);
+        Ok(Self(Arc::new(Handle { shared, task, closing })))
     }
 
     /// A client that is connected: the first welcome has come. The very first connect is retried like any other.
@@ -208,7 +218,8 @@ impl Client {
                 ConnectionState::Attached => return Ok(client),
                 ConnectionState::Failed(reason) => return Err(ConnectError::GaveUp(reason)),
                 ConnectionState::Superseded => return Err(ConnectError::Superseded),
-                ConnectionState::Closed(_) => return Err(ConnectError::Ended),
+                ConnectionState::Closed(Closed::ByPeer { .. }) => return Err(ConnectError::Ended),
+                ConnectionState::Closed(_) => return Err(ConnectError::Stopped),
                 ConnectionState::Connecting { .. } | ConnectionState::Detached { .. } => watch.changed().await,
             }
         }
@@ -304,17 +315,26 @@ impl Client {
         self.0.shared.command(Machine::reconnect)
     }
 
-    /// Ends the connection at once. Every message gets its outcome.
+    /// Ends the connection at once. Every message gets its outcome. A program that ends then should await
+    /// [`Client::closed`], or the server hears nothing of it and keeps the connection for a while.
     pub fn disconnect(&self) {
         self.0.shared.command(Machine::disconnect);
     }
 
-    /// Ends the connection once every message has its outcome, or after `patience`, and waits for that. Nothing more can be
-    /// sent.
+    /// Ends the connection once every message has its outcome, or after `patience`, and waits for that, and as
+    /// [`Client::closed`] does. Nothing more can be sent.
     ///
     /// Dropping the future does not stop the closing.
     pub async fn close(&self, patience: Duration) {
         self.0.shared.close(patience).await;
+        self.closed().await;
+    }
+
+    /// Waits until the connection has ended and the server has been told and has hung up, or has had two seconds for it.
+    pub async fn closed(&self) {
+        // The task hands its transport over to be seen off before it is counted out.
+        self.0.task.none_left().await;
+        self.0.closing.all_left().await;
     }
 }
 
@@ -339,11 +359,16 @@ impl StateWatch {
         ConnectionState::of(state.machine.status())
     }
 
-    /// Waits until something has happened since [`StateWatch::state`] was asked last. Cancel-safe.
+    /// Waits until something has happened since [`StateWatch::state`] was asked last. Once the connection has ended it returns
+    /// at once. Cancel-safe.
     pub async fn changed(&mut self) {
         loop {
             let changed = self.shared.changed.listen();
-            if self.shared.lock().version != self.seen {
+            let has_changed = {
+                let state = self.shared.lock();
+                state.version != self.seen || state.machine.is_over()
+            };
+            if has_changed {
                 return;
             }
             changed.await;
@@ -364,6 +389,7 @@ struct Dialler {
     credentials: Option<CredentialsProvider>,
     sizes: WebSocketConfig,
     shared: Arc<Shared<Machine>>,
+    _task: Counted,
 }
 
 impl Outside for Dialler {

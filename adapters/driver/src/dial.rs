@@ -1,6 +1,8 @@
 //! Opening a transport: credentials, TCP, the WebSocket handshake.
 
 use std::future::Future;
+use std::panic;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use async_tungstenite::client_async_with_config;
@@ -11,6 +13,7 @@ use async_tungstenite::tungstenite::http::HeaderValue;
 use async_tungstenite::tungstenite::http::Uri;
 use async_tungstenite::tungstenite::http::header::SEC_WEBSOCKET_PROTOCOL;
 use async_tungstenite::tungstenite::protocol::WebSocketConfig;
+use futures_util::FutureExt as _;
 use reattach_core::reconnect::OpenError;
 use reattach_core::wire;
 use reattach_core::wire::Token;
@@ -123,9 +126,11 @@ impl std::fmt::Debug for CredentialsProvider {
 
 /// A header that can be sent.
 pub(crate) fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), UrlError> {
-    let (Ok(header), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) else {
+    let (Ok(header), Ok(mut value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) else {
         return Err(UrlError::Header { name: name.to_owned() });
     };
+    // What applications send here is mostly credentials.
+    value.set_sensitive(true);
     Ok((header, value))
 }
 
@@ -140,17 +145,24 @@ pub(crate) struct Target {
 
 impl Target {
     pub(crate) fn new(url: &str, headers: Vec<(HeaderName, HeaderValue)>) -> Result<Self, UrlError> {
-        let invalid = |problem: String| UrlError::Invalid { url: url.to_owned(), problem };
+        let shown = without_password(url);
+        let invalid = |problem: String| UrlError::Invalid { url: shown.clone(), problem };
         let uri: Uri = url.parse().map_err(|error| invalid(format!("{error}")))?;
         match uri.scheme_str() {
-            Some("ws") => {}
-            Some(scheme) => return Err(UrlError::Scheme { url: url.to_owned(), scheme: scheme.to_owned() }),
+            Some(scheme) if scheme.eq_ignore_ascii_case("ws") => {}
+            Some(scheme) => return Err(UrlError::Scheme { url: shown, scheme: scheme.to_owned() }),
             None => return Err(invalid("it has no scheme; it should start with ws://".to_owned())),
         }
         let host = uri.host().filter(|host| !host.is_empty());
-        let host = host.ok_or_else(|| UrlError::NoHost { url: url.to_owned() })?;
+        let host = host.ok_or_else(|| UrlError::NoHost { url: shown.clone() })?;
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let port = uri.port_u16().unwrap_or(80);
+        let port = match port_of(&uri) {
+            None => 80,
+            Some(port) => {
+                let number = port.parse().ok().filter(|number| *number > 0);
+                number.ok_or_else(|| invalid("its port is not a number from 1 to 65535".to_owned()))?
+            }
+        };
         Ok(Self { uri, host, port, headers })
     }
 
@@ -163,10 +175,15 @@ impl Target {
     ) -> Task<Result<Opened, OpenError>> {
         let target = Arc::clone(self);
         let runtime = Arc::clone(runtime);
-        let credentials = provider.map(|provider| (provider.0)());
+        let credentials = provider.map(|provider| panic::catch_unwind(AssertUnwindSafe(|| (provider.0)())));
         Task::new(async move {
             let Credentials { token, headers } = match credentials {
-                Some(credentials) => credentials.await.map_err(|CredentialsError| OpenError::NoCredentials)?,
+                // A panic in the application's code is no credentials, and not the end of the client.
+                Some(Ok(task)) => match AssertUnwindSafe(task).catch_unwind().await {
+                    Ok(Ok(credentials)) => credentials,
+                    Ok(Err(CredentialsError)) | Err(_) => return Err(OpenError::NoCredentials),
+                },
+                Some(Err(_)) => return Err(OpenError::NoCredentials),
                 None => Credentials::none(),
             };
             let io = runtime.dial(target.host.clone(), target.port).await.map_err(|error| {
@@ -186,6 +203,24 @@ impl Target {
             })?;
             Ok(Opened { socket: Socket::new(ws), token })
         })
+    }
+}
+
+/// What stands behind the host, if a port does. The `Uri` says of a port that is no number that there is none.
+fn port_of(uri: &Uri) -> Option<&str> {
+    let authority = uri.authority()?.as_str();
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let (_, behind) = host.rsplit_once(']').unwrap_or(("", host));
+    behind.rsplit_once(':').map(|(_, port)| port)
+}
+
+/// The URL as it may be shown: without a user and a password.
+fn without_password(url: &str) -> String {
+    let start = url.find("://").map_or(0, |at| at + 3);
+    let end = url[start..].find(['/', '?', '#']).map_or(url.len(), |at| start + at);
+    match url[start..end].rfind('@') {
+        Some(at) => format!("{}***{}", &url[..start], &url[start + at..]),
+        None => url.to_owned(),
     }
 }
 
@@ -224,6 +259,18 @@ mod tests {
         assert!(matches!(fault("example.org"), UrlError::Invalid { .. }));
         assert!(matches!(fault("ws://"), UrlError::Invalid { .. } | UrlError::NoHost { .. }));
         assert!(matches!(fault("ws://exa mple"), UrlError::Invalid { .. }));
+        for bad in ["ws://127.0.0.1:99999/", "ws://127.0.0.1:/", "ws://[::1]:x", "ws://example.org:0"] {
+            assert!(matches!(fault(bad), UrlError::Invalid { .. }), "{bad}");
+        }
+        assert_eq!(Target::new("WS://example.org", Vec::new()).unwrap().port, 80);
+    }
+
+    #[test]
+    fn a_password_in_a_url_is_not_shown() {
+        for url in ["http://user:hunter2@example.org/", "ws://user:hunter2@example.org:x", "ws://hunter2@"] {
+            let fault = Target::new(url, Vec::new()).unwrap_err();
+            assert!(!format!("{fault} {fault:?}").contains("hunter2"), "{fault}");
+        }
     }
 
     #[test]

@@ -319,6 +319,8 @@ impl<M: Machine, O: Outside> Drop for Driver<M, O> {
     fn drop(&mut self) {
         let mut state = self.shared.lock();
         state.machine.disconnect(clock::now());
+        state.is_driven = false;
+        let arrivals = std::mem::take(&mut state.arrivals);
         while let Some(output) = state.machine.poll_output() {
             if let Output::Event(event) = output {
                 _ = state.tell(&event);
@@ -326,6 +328,10 @@ impl<M: Machine, O: Outside> Drop for Driver<M, O> {
         }
         state.end_subscriptions();
         drop(state);
+        // The registry let them in at the very moment that the connection ended.
+        for (_, socket) in arrivals {
+            self.closing.see_off(socket, CloseCode::ENDED);
+        }
         self.shared.notify_all();
         self.outside.gone();
     }

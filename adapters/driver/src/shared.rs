@@ -47,6 +47,8 @@ pub(crate) struct State<M: Machine> {
     pub(crate) armed: Option<Instant>,
     /// Counts changes that watchers are told of.
     pub(crate) version: u64,
+    /// Whether a driver looks after the machine, or is about to.
+    pub(crate) is_driven: bool,
 }
 
 impl<M: Machine> State<M> {
@@ -103,6 +105,7 @@ impl<M: Machine> Shared<M> {
                 arrivals: Vec::new(),
                 armed: None,
                 version: 0,
+                is_driven: true,
             }),
             driver: AtomicWaker::new(),
             delivery: Event::new(),

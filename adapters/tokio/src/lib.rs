@@ -1,6 +1,17 @@
 //! Reattach on tokio.
 //!
 //! This crate is the runtime for [`reattach_driver`], and that crate's types under one roof.
+//!
+//! # Time
+//!
+//! The machines read a clock that counts the time asleep, and tokio's timers only wake them. So tokio's paused clock
+//! (`start_paused`) does not pause them: a test that wants virtual time drives the machines of
+//! [`core`](reattach_driver::core) itself.
+//!
+//! # Logs
+//!
+//! This crate and the driver log through `tracing`, and never keys, credentials or payloads. The WebSocket library below them
+//! logs through `log`, and at its trace level whole messages and requests: leave that level off.
 
 #![forbid(unsafe_code)]
 

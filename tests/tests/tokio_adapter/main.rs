@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 mod cuts;
+mod ends;
 mod flood;
 mod hostile;
 mod loopback;

@@ -126,7 +126,7 @@ pub(crate) async fn perform(forgetting: Forgetting, progress: impl Fn(u32)) -> R
         tokio::spawn(async move {
             while let Some(delivery) = client.recv().await {
                 let numbered: Numbered = delivery.payload().parse().expect("numbered messages only");
-                act.down.on_arrived(numbered.n);
+                act.down.on_message(&numbered);
             }
         })
     };
@@ -232,7 +232,7 @@ async fn serve(server: Server, act: Arc<Act>) {
                     delivery = connection.recv() => {
                         let Some(delivery) = delivery else { break };
                         let numbered: Numbered = delivery.payload().parse().expect("numbered messages only");
-                        act.up.on_arrived(numbered.n);
+                        act.up.on_message(&numbered);
                     }
                 }
             }

@@ -8,6 +8,7 @@ use std::sync::PoisonError;
 
 use reattach_tokio::Receipt;
 use reattach_tokio::core::outcome::Outcome;
+use reattach_tokio::core::outcome::Unknown;
 use serde::Deserialize;
 use serde::Serialize;
 use tokio::sync::Notify;
@@ -25,6 +26,11 @@ pub(crate) struct Numbered {
 impl Numbered {
     pub(crate) fn new(n: u64) -> Self {
         Self { n, text: format!("message {n} of a demonstration") }
+    }
+
+    /// Whether it is as it was sent.
+    pub(crate) fn is_intact(&self) -> bool {
+        self.text == Self::new(self.n).text
     }
 }
 
@@ -92,8 +98,14 @@ impl Ledger {
         self.lock().sent
     }
 
-    /// A number arrived.
-    pub(crate) fn on_arrived(&self, n: u64) {
+    /// A message arrived. One that is not as it was sent is none.
+    pub(crate) fn on_message(&self, message: &Numbered) {
+        if message.is_intact() {
+            self.on_arrived(message.n);
+        }
+    }
+
+    fn on_arrived(&self, n: u64) {
         let mut state = self.lock();
         let index = usize::try_from(n).expect("a number fits the memory");
         if state.arrivals.len() <= index {
@@ -158,6 +170,8 @@ impl Ledger {
                 }
                 Some(Outcome::Unknown { reason }) => {
                     figures.unknown += 1;
+                    // What was in the application's hands had arrived there.
+                    figures.false_claims += u64::from(*reason == Unknown::InHands && arrivals == 0);
                     *figures.unknown_because.entry(reason.to_string()).or_default() += 1;
                 }
                 None if has_claims => figures.unclaimed += 1,
@@ -195,7 +209,6 @@ pub(crate) fn enter_claims(ledger: Arc<Ledger>) -> mpsc::Sender<(u64, Receipt)> 
 #[cfg(test)]
 mod tests {
     use reattach_tokio::core::outcome::NotDelivered;
-    use reattach_tokio::core::outcome::Unknown;
 
     use super::*;
 
@@ -224,6 +237,16 @@ mod tests {
         let figures = ledger.figures(true);
         assert_eq!(figures.false_claims, 2, "1 had arrived, 2 had not");
         assert_eq!((figures.lost, figures.unknown, figures.unclaimed), (1, 1, 1));
+        ledger.on_claim(3, Outcome::Unknown { reason: Unknown::InHands });
+        assert_eq!(ledger.figures(true).false_claims, 3, "3 was in nobody's hands");
+    }
+
+    #[test]
+    fn a_message_that_was_changed_on_its_way_has_not_arrived() {
+        let ledger = ledger(2, &[]);
+        ledger.on_message(&Numbered::new(0));
+        ledger.on_message(&Numbered { text: "another".to_owned(), ..Numbered::new(1) });
+        assert_eq!(ledger.figures(false).lost, 1);
     }
 
     #[test]

@@ -76,7 +76,7 @@ impl std::fmt::Display for Failed {
             Self::Io(error) => write!(f, "the system did not play along: {error}"),
             Self::Connect(error) => write!(f, "{error}"),
             Self::Task => f.write_str("a task of the demonstration ended before its time"),
-            Self::Stuck => f.write_str("the demonstration is stuck: a message neither arrived nor got an outcome"),
+            Self::Stuck => f.write_str("the demonstration is stuck: a message has no outcome"),
         }
     }
 }
@@ -108,7 +108,7 @@ pub async fn run(options: &Options) -> Result<(String, bool), Failed> {
     }
     show.say(&format!("  detach ttl, in phase 2: {:?} (default 60s)", forget::TTL));
     let limit = patience(options);
-    let phase1 = tokio::time::timeout(limit, phase1(options, &show)).await.map_err(|_| Failed::Stuck)??;
+    let phase1 = phase1(options, &show, limit).await?;
     let phase2 = tokio::time::timeout(limit, phase2(&show)).await.map_err(|_| Failed::Stuck)??;
     let seconds = start.elapsed().as_secs_f64();
     let (seed, messages_each_way) = (options.seed, options.messages);
@@ -120,7 +120,7 @@ pub async fn run(options: &Options) -> Result<(String, bool), Failed> {
 }
 
 /// Both performers at once, each before its own stage, with the same plan.
-async fn phase1(options: &Options, show: &Show) -> Result<Phase1, Failed> {
+async fn phase1(options: &Options, show: &Show, limit: Duration) -> Result<Phase1, Failed> {
     let plan = plan::plan(options.seed, options.cuts);
     let (ours, server) = layered::set_up(options.messages, options.cuts).await?;
     let (plain, listener) = plain::set_up(options.messages, options.cuts).await?;
@@ -131,12 +131,20 @@ async fn phase1(options: &Options, show: &Show) -> Result<Phase1, Failed> {
             (arrived, all, format!("{} of {cuts} cuts", ours.cuts_done()))
         }
     });
-    let performances = tokio::try_join!(
-        layered::perform(std::sync::Arc::clone(&ours), server, plan.clone()),
-        plain::perform(std::sync::Arc::clone(&plain), listener, options.seed, plan),
-    );
+    let performances = tokio::time::timeout(limit, async {
+        tokio::try_join!(
+            layered::perform(std::sync::Arc::clone(&ours), server, plan.clone()),
+            plain::perform(std::sync::Arc::clone(&plain), listener, options.seed, plan),
+        )
+    });
+    let performances = performances.await;
     watching.end();
-    performances?;
+    if let Ok(done) = performances {
+        done?;
+    } else {
+        // What hangs is in the table: it was sent, and has no outcome.
+        show.say("phase 1 is stuck; what has no outcome by now is counted so");
+    }
     Ok(Phase1 { reattach: performer(&ours, true), plain: performer(&plain, false) })
 }
 

@@ -174,7 +174,7 @@ async fn carry(
                     match message {
                         Some(Ok(Message::Text(text))) => {
                             if let Ok(numbered) = serde_json::from_str::<Numbered>(&text) {
-                                stage.on_arrived(arriving, numbered.n);
+                                stage.on_arrived(arriving, &numbered);
                             }
                             continue;
                         }

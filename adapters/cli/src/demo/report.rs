@@ -30,6 +30,9 @@ pub(crate) struct Forgotten {
     pub(crate) unknown_without_cause: u64,
 }
 
+/// The most messages that one side has written and not settled: half of the default window.
+const MOST_WRITTEN: u32 = 128;
+
 /// Everything that the demonstration found.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Report {
@@ -90,6 +93,13 @@ impl Report {
             for (way, figures) in [("client to server", &forgotten.up), ("server to client", &forgotten.down)] {
                 if !figures.is_honest() {
                     broken.push(format!("phase 2, {what}, {way}: a claim is false, or a message came twice or late"));
+                }
+            }
+            // What is written and unsettled is never more than a lane's half of the default window, each time.
+            let most = u64::from(forgotten.times) * u64::from(MOST_WRITTEN);
+            for (way, figures) in [("client to server", &forgotten.up), ("server to client", &forgotten.down)] {
+                if figures.unknown > most {
+                    broken.push(format!("phase 2, {what}, {way}: more is unknown than can have been written"));
                 }
             }
             if forgotten.unknown_without_cause > 0 {

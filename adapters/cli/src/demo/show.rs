@@ -7,6 +7,8 @@ use indicatif::ProgressBar;
 use indicatif::ProgressStyle;
 use tokio::task::JoinHandle;
 
+use crate::connect::tell;
+
 /// Where progress is shown.
 pub(crate) struct Show {
     is_terminal: bool,
@@ -25,7 +27,7 @@ impl Show {
 
     /// A line.
     pub(crate) fn say(&self, line: &str) {
-        eprintln!("{line}");
+        tell(line);
     }
 
     /// Shows how far something is, until it ends. `look` says how much is done, of how much, and a word about it.
@@ -50,7 +52,7 @@ impl Show {
             loop {
                 tokio::time::sleep(Duration::from_secs(3)).await;
                 let (done, all, word) = look();
-                eprintln!("{what}: {done} of {} messages, {word}", all.max(done));
+                tell(&format!("{what}: {done} of {} messages, {word}", all.max(done)));
             }
         });
         Watching { bar: None, task }

@@ -14,6 +14,7 @@ use std::time::Instant;
 use tokio::sync::watch;
 
 use crate::demo::ledger::Ledger;
+use crate::demo::ledger::Numbered;
 use crate::demo::plan::Fault;
 use crate::demo::plan::Planned;
 use crate::proxy::FaultProxy;
@@ -87,8 +88,8 @@ impl Stage {
     }
 
     /// A message arrived.
-    pub(crate) fn on_arrived(&self, way: Way, n: u64) {
-        self.ledger(way).on_arrived(n);
+    pub(crate) fn on_arrived(&self, way: Way, message: &Numbered) {
+        self.ledger(way).on_message(message);
         let mut watch = self.watch();
         let established = *self.established.borrow();
         if let Some((since, before, open)) = &mut watch.running {

@@ -85,8 +85,13 @@ struct State {
     registry: Registry,
     mailboxes: HashMap<TransportId, Arc<Mailbox>>,
     peers: HashMap<ConnectionId, (PeerId, Arc<Shared<Peer>>)>,
-    /// New connections that wait to be accepted; at most as many as there may be connections.
+    /// New connections that wait to be accepted: at most as many as there may be connections, those that have ended before
+    /// they were accepted included.
     accepted: VecDeque<Connection>,
+    /// Peers whose drivers are to be spawned, and connections that nobody will accept: done, and dropped, once the lock is
+    /// free, for both may come back here.
+    newborn: Vec<(Arc<Shared<Peer>>, Carrier)>,
+    discarded: Vec<Connection>,
     transports: u64,
     /// What the timer task waits for.
     armed: Option<Instant>,
@@ -116,6 +121,8 @@ impl Desk {
             mailboxes: HashMap::new(),
             peers: HashMap::new(),
             accepted: VecDeque::new(),
+            newborn: Vec::new(),
+            discarded: Vec::new(),
             transports: 0,
             armed: None,
             is_shut_down: false,
@@ -158,12 +165,28 @@ impl Desk {
         let input = RegistryInput::Accepted { transport, address, mint: mint::for_transport() };
         self.handle(&mut state, input);
         // A transport that is turned away at once has its box taken from it.
-        state.mailboxes.contains_key(&transport).then_some((transport, mailbox))
+        let is_admitted = state.mailboxes.contains_key(&transport);
+        self.finish(state);
+        is_admitted.then_some((transport, mailbox))
     }
 
-    /// Hands the registry an input and carries what it says.
+    /// Hands the registry an input and carries what it says. Once the server has shut down nobody asks it any more.
     pub(super) fn tell(self: &Arc<Self>, input: RegistryInput<'_>) {
-        self.handle(&mut self.lock(), input);
+        let mut state = self.lock();
+        if !state.is_shut_down {
+            self.handle(&mut state, input);
+            self.finish(state);
+        }
+    }
+
+    /// Unlocks, and does what may come back here.
+    fn finish(&self, mut state: MutexGuard<'_, State>) {
+        let (newborn, discarded) = (std::mem::take(&mut state.newborn), std::mem::take(&mut state.discarded));
+        drop(state);
+        for (shared, carrier) in newborn {
+            Driver::spawn(shared, &self.runtime, Arc::clone(&self.closing), carrier);
+        }
+        drop(discarded);
     }
 
     /// Nobody reads the box of this transport any more.
@@ -171,9 +194,14 @@ impl Desk {
         self.lock().mailboxes.remove(&transport);
     }
 
-    /// The next new connection.
+    /// The next new connection. Where more wait, the next who waits for one is woken.
     pub(super) fn take_accepted(&self) -> Option<Connection> {
-        self.lock().accepted.pop_front()
+        let mut state = self.lock();
+        let connection = state.accepted.pop_front()?;
+        if !state.accepted.is_empty() {
+            self.arrived.notify(1);
+        }
+        Some(connection)
     }
 
     pub(super) fn is_shut_down(&self) -> bool {
@@ -193,6 +221,7 @@ impl Desk {
         let peers: Vec<_> = state.peers.drain().map(|(_, (_, peer))| peer).collect();
         let mailboxes: Vec<_> = state.mailboxes.drain().map(|(_, mailbox)| mailbox).collect();
         let accepted = std::mem::take(&mut state.accepted);
+        state.registry = Registry::new(self.core.clone(), clock::now());
         drop(state);
         for peer in peers {
             peer.command(Peer::shut_down);
@@ -225,7 +254,7 @@ impl Desk {
                 }
                 let next = state.registry.poll_timeout();
                 state.armed = next;
-                drop(state);
+                desk.finish(state);
                 let Some(at) = next else { return std::task::Poll::Pending };
                 if set_for != Some(at) {
                     set_for = Some(at);
@@ -270,7 +299,7 @@ impl Desk {
                     let (id, principal) = (origin.id, origin.principal.clone());
                     let shared = Shared::new(Peer::new(&self.core, origin, clock::now()));
                     let carrier = Carrier { desk: Arc::clone(self), id, _task: self.tasks.one_more() };
-                    Driver::spawn(Arc::clone(&shared), &self.runtime, Arc::clone(&self.closing), carrier);
+                    state.newborn.push((Arc::clone(&shared), carrier));
                     state.peers.insert(id.cid, (id, Arc::clone(&shared)));
                     state.accepted.push_back(Connection::new(shared, id.cid, principal));
                     self.arrived.notify(1);
@@ -280,6 +309,11 @@ impl Desk {
                     tracing::debug!(?event);
                     if let RegistryEvent::Removed { cid } = event {
                         state.peers.remove(&cid);
+                        // What it said can still be taken by whoever accepts it, as long as there are not too many.
+                        if state.accepted.len() > self.core.max_connections {
+                            let index = state.accepted.iter().position(|connection| connection.id() == cid);
+                            state.discarded.extend(index.and_then(|index| state.accepted.remove(index)));
+                        }
                     }
                 }
             }

@@ -60,8 +60,9 @@ impl Origins {
     }
 }
 
-/// The request with which a client opened a transport.
-#[derive(Clone, Debug)]
+/// The request with which a client opened a transport. `Debug` shows the names of its headers and neither their values nor
+/// the query, for those hold credentials.
+#[derive(Clone)]
 pub struct Upgrade {
     /// The path with its query.
     pub path: String,
@@ -69,6 +70,14 @@ pub struct Upgrade {
     pub headers: HeaderMap,
     /// Where it came from, where that is known.
     pub remote: Option<SocketAddr>,
+}
+
+impl std::fmt::Debug for Upgrade {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let path = self.path.split('?').next().unwrap_or_default();
+        let headers: Vec<_> = self.headers.keys().collect();
+        f.debug_struct("Upgrade").field("path", &path).field("headers", &headers).field("remote", &self.remote).finish()
+    }
 }
 
 /// Does the server's half of the WebSocket handshake.

@@ -157,6 +157,9 @@ impl Visitor<'_> {
             ToVisitor::HandOver { peer, command } => {
                 let Some(socket) = self.socket.take() else { return };
                 let mut state = peer.lock();
+                if !state.is_driven {
+                    return self.desk.closing.see_off(socket, CloseCode::ENDED);
+                }
                 state.arrivals.push((self.transport, socket));
                 state.machine.handle_command(command, crate::clock::now());
                 drop(state);

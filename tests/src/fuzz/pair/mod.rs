@@ -1,7 +1,7 @@
 //! Real clients and a real server, a network that breaks at any place, and applications that keep account.
 //!
 //! The bytes choose what is sent, how far each text gets, which transports break, who restarts, and how time passes. The
-//! account ([`Ledger`]) looks at nothing but what applications see. Then every fault stops: what was sent must reach its
+//! account (its ledger) looks at nothing but what applications see. Then every fault stops: what was sent must reach its
 //! outcome within a bounded time, both sides must agree, and where nothing was done that explains a loss, there is none.
 
 mod ledger;
