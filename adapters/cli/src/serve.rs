@@ -21,7 +21,7 @@ pub struct Options {
     /// Send each message back on its connection; without this each is printed, one line each
     #[arg(long)]
     pub echo: bool,
-    /// Let pages of this origin connect, such as https://example.org; may be repeated
+    /// Let pages of this origin connect, such as `https://example.org`; may be repeated
     #[arg(long = "origin", value_name = "ORIGIN")]
     pub origins: Vec<String>,
 }
