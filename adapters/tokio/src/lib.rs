@@ -6,7 +6,7 @@
 //!
 //! The machines read a clock that counts the time asleep, and tokio's timers only wake them. So tokio's paused clock
 //! (`start_paused`) does not pause them: a test that wants virtual time drives the machines of
-//! [`core`](reattach_driver::core) itself.
+//! [`core`] itself.
 //!
 //! # Logs
 //!
