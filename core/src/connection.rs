@@ -24,10 +24,10 @@ use crate::id::MessageId;
 use crate::id::MessageIds;
 use crate::id::Name;
 use crate::id::PingNo;
+use crate::id::Seq;
 use crate::id::TransportId;
 use crate::link;
 use crate::link::Delivery;
-use crate::link::Entry;
 use crate::link::Link;
 use crate::link::Outgoing;
 use crate::time::Instant;
@@ -52,6 +52,15 @@ pub struct Config {
     pub flow: flow::Config,
     /// How many malformed frames it bears.
     pub malformed: MalformedBudget,
+}
+
+/// How much a stored state is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Currency {
+    /// It has every frame that was written and every hand-over that was made.
+    Current,
+    /// It may lack some: it was taken earlier, or it is not known when.
+    Stale,
 }
 
 /// How many malformed frames are skipped before the transport is closed.
@@ -79,6 +88,8 @@ pub struct Stats {
     pub queued: usize,
     /// Messages written and not final.
     pub written: usize,
+    /// Those of them that the peer has had for long, undecided.
+    pub delayed: usize,
     /// Bytes of payload in the outbox, a large message not counted.
     pub outbox_bytes: u64,
     /// Messages received and not handed over.
@@ -93,6 +104,10 @@ pub struct Stats {
     pub malformed: u64,
     /// Pings written.
     pub pings: u64,
+    /// Those of them that asked about an unsettled message.
+    pub probes: u64,
+    /// How often much more time had passed than was asked for.
+    pub gaps: u64,
 }
 
 /// What a handshake settled.
@@ -148,6 +163,8 @@ pub struct Connection {
     resumed: u64,
     malformed: u64,
     pings: u64,
+    probes: u64,
+    gaps: u64,
 }
 
 /// The transport that is attached.
@@ -159,6 +176,14 @@ struct Carrier {
     /// The newest ping that is not answered.
     pong_owed: Option<PingNo>,
     ping_wanted: bool,
+    /// Whether that ping asks about an unsettled message.
+    is_probe_wanted: bool,
+    /// The newest ping, and the highest number that was written on this transport before it.
+    asked: (PingNo, Seq),
+    /// When the peer was asked last about an unsettled message.
+    last_probe: Option<Instant>,
+    /// When a gap was noticed last.
+    gap_at: Instant,
     /// Malformed frames since the time beside, which is that of the first of them.
     malformed: (u32, Instant),
 }
@@ -181,6 +206,8 @@ impl Connection {
             resumed: 0,
             malformed: 0,
             pings: 0,
+            probes: 0,
+            gaps: 0,
             config,
         }
     }
@@ -190,11 +217,9 @@ impl Connection {
     /// # Errors
     ///
     /// [`ApiMisuse::TooLarge`], [`ApiMisuse::QueueFull`], [`ApiMisuse::IdInUse`].
-    pub fn send(&mut self, message: Outgoing) -> Result<MessageId, ApiMisuse> {
-        let Outgoing { id, payload } = message;
-        let names_id = id.is_some();
-        let id = id.unwrap_or_else(|| self.ids.mint());
-        self.link.send(Entry { id, names_id, payload })?;
+    pub fn send(&mut self, message: Outgoing, now: Instant) -> Result<MessageId, ApiMisuse> {
+        let id = message.id.unwrap_or_else(|| self.ids.mint());
+        self.link.send(id, message, now)?;
         Ok(id)
     }
 
@@ -229,6 +254,10 @@ impl Connection {
             heartbeat: Heartbeat::new(self.config.heartbeat.clone(), now),
             pong_owed: None,
             ping_wanted: attach.measure,
+            is_probe_wanted: false,
+            asked: (PingNo::ZERO, Seq::ZERO),
+            last_probe: None,
+            gap_at: now,
             malformed: (0, now),
         });
     }
@@ -242,13 +271,43 @@ impl Connection {
         Some((transport, text))
     }
 
-    /// The last word of the connection on the attached transport: nothing more is handed over after it.
+    /// The last word of the epoch on the attached transport: nothing more is handed over after it. `end` says whether the
+    /// connection ends too, and `retry_after` when the other side should come back at the soonest if it does not.
     #[must_use]
-    pub fn last_word(&self, code: CloseCode) -> Option<(TransportId, String)> {
+    pub fn last_word(
+        &self,
+        code: CloseCode,
+        end: bool,
+        retry_after: Option<Duration>,
+    ) -> Option<(TransportId, String)> {
         let transport = self.transport()?;
+        let bye = Bye::last(code, end, self.link.report(), self.link.inbox().in_application());
         let mut text = String::new();
-        Frame::Bye(Box::new(Bye::last(code, self.link.report()))).encode(&mut text);
+        Frame::Bye(Box::new(Bye { retry_after, ..bye })).encode(&mut text);
         Some((transport, text))
+    }
+
+    /// The word of a client that goes to sleep, and asks for its state to be kept.
+    #[must_use]
+    pub fn good_night(&self) -> Option<(TransportId, String)> {
+        let transport = self.transport()?;
+        let bye = Bye::of_transport(CloseCode::GOING_AWAY, Some(self.link.report()), String::new());
+        let mut text = String::new();
+        Frame::Bye(Box::new(Bye { suspend: true, ..bye })).encode(&mut text);
+        Some((transport, text))
+    }
+
+    /// Goes on from a stored state. `nonce` is unique to this life of the machine.
+    pub fn restore(&mut self, nonce: &[u8; 16], currency: Currency) {
+        self.detach();
+        self.ids = MessageIds::new(nonce);
+        self.link.restore(currency == Currency::Current);
+        // A handle of another life must not decide about a message of this one.
+        let [a, b, c, d, e, f, g, h, ..] = *nonce;
+        self.link.begin_life(u64::from_be_bytes([a, b, c, d, e, f, g, h]));
+        if currency == Currency::Stale {
+            self.epoch = None;
+        }
     }
 
     /// The transport is gone. Returns which one it was.
@@ -271,7 +330,10 @@ impl Connection {
                 if let Some(carrier) = &mut self.carrier {
                     carrier.heartbeat.on_frame(now);
                 }
-                match self.on_frame(frame, now) {
+                let taken = self.on_frame(frame, now);
+                // A report may show another message that has waited for long.
+                self.ask_if_due(now);
+                match taken {
                     Ok(None) => Read::Taken,
                     Ok(Some(frame)) => Read::Other(frame),
                     Err(error) => Read::Broken(error),
@@ -294,11 +356,29 @@ impl Connection {
             carrier.heartbeat.on_read(read);
             carrier.flow.on_written(written);
             carrier.heartbeat.on_written(carrier.flow.written(), now);
+            self.link.on_left(carrier.flow.written(), now);
+        }
+    }
+
+    /// Notices that much more time has passed than was asked for: the computer was asleep, or the program was stopped. What
+    /// this side waited for on the transport starts over, with a ping. To be called before anything else is made of `now`.
+    pub fn notice_gap(&mut self, now: Instant) {
+        let Some(due) = self.poll_timeout() else { return };
+        let gap = self.config.heartbeat.gap;
+        // What is still overdue from before a gap that was noticed is no other gap.
+        if let Some(carrier) = self.carrier.as_mut().filter(|carrier| now > due.max(carrier.gap_at) + gap) {
+            carrier.gap_at = now;
+            carrier.heartbeat.on_gap(now);
+            carrier.flow.on_gap(now);
+            carrier.ping_wanted = true;
+            self.gaps += 1;
         }
     }
 
     /// Lets time pass. Returns whether the transport has to be given up.
     pub fn handle_timeout(&mut self, now: Instant) -> bool {
+        self.link.handle_timeout(now);
+        self.ask_if_due(now);
         let Some(carrier) = &mut self.carrier else {
             return false;
         };
@@ -310,12 +390,38 @@ impl Connection {
         carrier.flow.is_stalled(now)
     }
 
+    /// Asks about an unsettled message, if it is time.
+    fn ask_if_due(&mut self, now: Instant) {
+        if self.probe_at().is_some_and(|at| at <= now) {
+            if let Some(carrier) = &mut self.carrier {
+                carrier.ping_wanted = true;
+                carrier.is_probe_wanted = true;
+                carrier.last_probe = Some(now);
+                self.probes += 1;
+            }
+        }
+    }
+
     /// When time matters next.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let carrier = self.carrier.as_ref()?;
-        let report = self.link.poll_timeout().filter(|_| carrier.flow.has_room_for_control());
-        soonest([carrier.heartbeat.poll_timeout(), carrier.flow.poll_timeout(), report])
+        let of_link = self.link.poll_timeout();
+        let Some(carrier) = &self.carrier else { return of_link };
+        let report = self.link.report_at().filter(|_| carrier.flow.has_room_for_control());
+        let heartbeat = carrier.heartbeat.poll_timeout().filter(|_| !carrier.ping_wanted);
+        soonest([of_link, heartbeat, carrier.flow.poll_timeout(), report, self.probe_at()])
+    }
+
+    /// When the peer is to be asked about a message that it has not settled.
+    fn probe_at(&self) -> Option<Instant> {
+        let carrier = self.carrier.as_ref().filter(|carrier| !carrier.ping_wanted)?;
+        let (at, seq) = self.link.outbox().ask_at()?;
+        // One question at a time; and a ping that is out already asks about everything that was written before it.
+        let is_asked = carrier.heartbeat.outstanding().is_some_and(|is_probe| is_probe || carrier.asked.1 >= seq);
+        if is_asked {
+            return None;
+        }
+        Some(carrier.last_probe.map_or(at, |last| at.max(last + self.config.link.ack_timeout)))
     }
 
     /// The next batch of frames to write, and on which transport.
@@ -327,7 +433,9 @@ impl Connection {
             carrier.ping_wanted = false;
             pinged = true;
             self.pings += 1;
-            let ping = Ping { n: carrier.heartbeat.next_ping(), seen: self.link.outbox().seen() };
+            let outbox = self.link.outbox();
+            let ping = Ping { n: carrier.heartbeat.next_ping(), seen: outbox.flight().seen() };
+            carrier.asked = (ping.n, outbox.flight().cursor());
             Frame::Ping(ping).encode(&mut batch);
         }
         if carrier.flow.has_room_for_control() {
@@ -339,14 +447,14 @@ impl Connection {
                 self.link.set_report_written();
             }
             let up_to = usize::try_from(carrier.flow.room()).map_or(BATCH, |room| room.min(BATCH));
-            self.link.write(&mut batch, up_to, now);
+            self.link.write(&mut batch, up_to, carrier.flow.produced(), now);
         }
         if batch.is_empty() {
             return None;
         }
         let end = carrier.flow.on_produced(batch.len(), now);
         if pinged {
-            carrier.heartbeat.on_ping_written(end, now);
+            carrier.heartbeat.on_ping_written(end, core::mem::take(&mut carrier.is_probe_wanted), now);
         }
         Some((carrier.transport, batch))
     }
@@ -388,13 +496,16 @@ impl Connection {
             link: *self.link.counters(),
             queued: outbox.queued(),
             written: outbox.written(),
-            outbox_bytes: outbox.usage().bytes(),
+            delayed: outbox.delayed(),
+            outbox_bytes: outbox.usage().all().bytes(),
             undelivered: inbox.usage().count(),
             rtt: self.rtt.get(),
             attached: self.attached,
             resumed: self.resumed,
             malformed: self.malformed,
             pings: self.pings,
+            probes: self.probes,
+            gaps: self.gaps,
         }
     }
 
@@ -424,16 +535,22 @@ impl Connection {
                     self.link.on_ephemeral(key, ephemeral.payload)?;
                 }
             }
+            Frame::Void(void) => self.link.on_void(void.seq, now)?,
             Frame::Ack(ack) => {
-                self.link.on_seen(ack.seen)?;
+                self.link.on_seen(ack.seen, now)?;
                 self.link.on_report(&ack.report, now)?;
             }
             Frame::Ping(ping) => {
-                self.link.on_seen(ping.seen)?;
+                self.link.on_seen(ping.seen, now)?;
                 carrier.pong_owed = Some(ping.n);
             }
             Frame::Pong(pong) => {
                 self.link.on_report(&pong.report, now)?;
+                if pong.n == carrier.asked.0 {
+                    let asked = carrier.asked.1;
+                    carrier.asked = (PingNo::ZERO, Seq::ZERO);
+                    self.link.on_answered(asked, now);
+                }
                 if let Some(sample) = carrier.heartbeat.on_pong(pong.n, now) {
                     self.rtt.on_sample(sample);
                 }

@@ -117,6 +117,12 @@ pub enum ApiMisuse {
     /// No transport is attached, and an ephemeral message is never queued.
     #[error("no transport is attached, and an ephemeral message is never queued")]
     NotAttached,
+    /// No message of this id waits for its outcome.
+    #[error("no message of this id waits for its outcome")]
+    UnknownMessage,
+    /// The message is not in the application's hands any more: it was decided about, its lease is over, or its epoch ended.
+    #[error("the message is not in the application's hands any more")]
+    Undecidable,
     /// No connection of this id exists.
     #[error("there is no such connection")]
     UnknownConnection,
@@ -131,9 +137,13 @@ impl ApiMisuse {
     pub const fn is_retryable(&self) -> bool {
         match self {
             Self::QueueFull | Self::NotAttached => true,
-            Self::TooLarge { .. } | Self::IdInUse | Self::Ended | Self::UnknownConnection | Self::ReservedCode(_) => {
-                false
-            }
+            Self::TooLarge { .. }
+            | Self::IdInUse
+            | Self::Ended
+            | Self::UnknownMessage
+            | Self::Undecidable
+            | Self::UnknownConnection
+            | Self::ReservedCode(_) => false,
         }
     }
 }

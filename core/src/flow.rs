@@ -81,6 +81,20 @@ impl Flow {
         }
     }
 
+    /// Much more time has passed than was asked for: the progress is judged from here on.
+    pub fn on_gap(&mut self, now: Instant) {
+        if self.deadline.poll_timeout().is_some() {
+            self.judged = (now, self.written);
+            self.deadline.arm(now + self.config.stalled_after);
+        }
+    }
+
+    /// How many bytes were handed to the adapter.
+    #[must_use]
+    pub const fn produced(&self) -> u64 {
+        self.produced
+    }
+
     /// How many bytes have left.
     #[must_use]
     pub const fn written(&self) -> u64 {

@@ -23,11 +23,23 @@ pub struct Config {
     pub dead_after: Duration,
     /// The slowest arrival of a frame that counts as life. Default 256 bytes per second.
     pub min_rate: Rate,
+    /// How long an answer to a probe may take, life holding it off. Default 10 s. A probe asks about an unsettled message, or
+    /// for life after a gap.
+    pub probe_timeout: Duration,
+    /// How much later than asked for a machine must be woken for the time between to count as a gap: the computer was asleep,
+    /// or the program was stopped. Default 10 s.
+    pub gap: Duration,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { idle: Duration::from_secs(20), dead_after: Duration::from_secs(50), min_rate: Rate(256) }
+        Self {
+            idle: Duration::from_secs(20),
+            dead_after: Duration::from_secs(50),
+            min_rate: Rate(256),
+            probe_timeout: Duration::from_secs(10),
+            gap: Duration::from_secs(10),
+        }
     }
 }
 
@@ -48,6 +60,7 @@ struct Outstanding {
     /// When it was handed to the adapter, then when it had left.
     since: Instant,
     has_left: bool,
+    is_probe: bool,
 }
 
 /// The liveness check of one transport.
@@ -60,19 +73,32 @@ pub struct Heartbeat {
     partial: u64,
     outstanding: Option<Outstanding>,
     last: PingNo,
+    /// Since a gap only the answer to this ping, or to a later one, is life: what else comes may have been waiting.
+    distrusts_until: Option<PingNo>,
 }
 
 impl Heartbeat {
     /// A heartbeat for a transport that showed life at `now`.
     #[must_use]
     pub const fn new(config: Config, now: Instant) -> Self {
-        Self { config, last_life: now, partial: 0, outstanding: None, last: PingNo::ZERO }
+        Self { config, last_life: now, partial: 0, outstanding: None, last: PingNo::ZERO, distrusts_until: None }
     }
 
     /// A frame came.
     pub const fn on_frame(&mut self, now: Instant) {
+        if self.distrusts_until.is_none() {
+            self.last_life = now;
+        }
+        self.partial = 0;
+    }
+
+    /// Much more time has passed than was asked for. Nothing that was waited for may be held against the peer; a ping is
+    /// wanted, and only its answer counts.
+    pub const fn on_gap(&mut self, now: Instant) {
         self.last_life = now;
         self.partial = 0;
+        self.outstanding = None;
+        self.distrusts_until = Some(self.last.next());
     }
 
     /// So many bytes came, of a frame that may not be complete.
@@ -86,10 +112,17 @@ impl Heartbeat {
         self.last.next()
     }
 
-    /// The ping was handed to the adapter and ends at offset `end`.
-    pub const fn on_ping_written(&mut self, end: u64, now: Instant) {
+    /// Whether a ping is out that was not answered, and whether it is a probe.
+    #[must_use]
+    pub fn outstanding(&self) -> Option<bool> {
+        self.outstanding.map(|ping| ping.is_probe)
+    }
+
+    /// The ping was handed to the adapter and ends at offset `end`. A probe is answered sooner than a sign of life need be.
+    pub const fn on_ping_written(&mut self, end: u64, is_probe: bool, now: Instant) {
         self.last = self.last.next();
-        self.outstanding = Some(Outstanding { n: self.last, end, since: now, has_left: false });
+        let is_probe = is_probe || self.distrusts_until.is_some();
+        self.outstanding = Some(Outstanding { n: self.last, end, since: now, has_left: false, is_probe });
     }
 
     /// All bytes up to offset `written` have left the adapter.
@@ -104,6 +137,10 @@ impl Heartbeat {
 
     /// A pong came. Returns the round trip when it answers the ping that is out; any other pong says nothing.
     pub fn on_pong(&mut self, n: PingNo, now: Instant) -> Option<Duration> {
+        if self.distrusts_until.is_some_and(|until| n >= until && n <= self.last) {
+            self.distrusts_until = None;
+            self.on_frame(now);
+        }
         let ping = self.outstanding.take_if(|ping| ping.n == n)?;
         Some(now - ping.since)
     }
@@ -113,12 +150,16 @@ impl Heartbeat {
         if self.poll_timeout().is_none_or(|at| at > now) {
             return None;
         }
-        if self.outstanding.is_none() {
+        let Some(ping) = self.outstanding else { return Some(Action::Ping) };
+        if self.gone_at(ping) > now {
+            // The peer lives and does not answer: the ping or its pong was lost.
             return Some(Action::Ping);
         }
-        if self.config.min_rate.is_met(self.partial, now - self.last_life) {
+        // The rate is that of the time in which the answer was due: before it nobody had to say anything.
+        let waited = now - self.last_life.max(ping.since);
+        if self.distrusts_until.is_none() && self.config.min_rate.is_met(self.partial, waited) {
             self.on_frame(now);
-            return None;
+            return (self.again_at(ping) <= now).then_some(Action::Ping);
         }
         Some(Action::Dead)
     }
@@ -129,12 +170,23 @@ impl Heartbeat {
     pub fn poll_timeout(&self) -> Option<Instant> {
         match self.outstanding {
             None => Some(self.last_life + self.config.idle),
-            Some(ping) if ping.has_left => {
-                let grace = self.config.dead_after.saturating_sub(self.config.idle);
-                Some((self.last_life + self.config.dead_after).max(ping.since + grace))
-            }
+            Some(ping) if ping.has_left => Some(self.gone_at(ping).min(self.again_at(ping))),
             Some(_) => None,
         }
+    }
+
+    /// When a ping that is not answered, though the peer lives, is written again.
+    fn again_at(&self, ping: Outstanding) -> Instant {
+        ping.since + self.config.dead_after.saturating_mul(2)
+    }
+
+    /// When the silence behind a ping that has left means that the transport is dead.
+    fn gone_at(&self, ping: Outstanding) -> Instant {
+        let grace = self.config.dead_after.saturating_sub(self.config.idle);
+        let ordinary = (self.last_life + self.config.dead_after).max(ping.since + grace);
+        // A probe shortens the wait; it never makes it longer.
+        let of_probe = self.last_life.max(ping.since) + self.config.probe_timeout;
+        if ping.is_probe { ordinary.min(of_probe) } else { ordinary }
     }
 }
 
@@ -169,7 +221,7 @@ mod tests {
         let mut heartbeat = Heartbeat::new(Config::default(), at(0));
         assert_eq!(heartbeat.handle_timeout(at(19)), None);
         assert_eq!(heartbeat.handle_timeout(at(20)), Some(Action::Ping));
-        heartbeat.on_ping_written(100, at(20));
+        heartbeat.on_ping_written(100, false, at(20));
         heartbeat
     }
 
@@ -201,6 +253,20 @@ mod tests {
         assert_eq!(heartbeat.handle_timeout(at(100)), Some(Action::Dead), "a trickle is not life");
     }
 
+    // Found by fuzzing: the deadline stayed in the past.
+    #[test]
+    fn a_frame_that_comes_slowly_and_hides_the_answer_has_it_asked_for_again() {
+        let mut heartbeat = pinged();
+        heartbeat.on_written(100, at(20));
+        for secs in [50, 100] {
+            heartbeat.on_read(50 * 256);
+            assert_eq!(heartbeat.handle_timeout(at(secs)), None);
+        }
+        assert_eq!(heartbeat.poll_timeout(), Some(at(120)));
+        heartbeat.on_read(50 * 256);
+        assert_eq!(heartbeat.handle_timeout(at(150)), Some(Action::Ping));
+    }
+
     // S003-34
     #[test]
     fn each_round_trip_is_measured_from_its_own_ping() {
@@ -209,7 +275,7 @@ mod tests {
             let sent = at(secs);
             assert_eq!(heartbeat.handle_timeout(sent), Some(Action::Ping));
             let n = heartbeat.next_ping();
-            heartbeat.on_ping_written(secs, sent);
+            heartbeat.on_ping_written(secs, false, sent);
             let answered = sent + Duration::from_millis(40);
             assert_eq!(heartbeat.on_pong(n.next(), answered), None, "a pong of no ping");
             assert_eq!(heartbeat.on_pong(n, answered), Some(Duration::from_millis(40)));
@@ -223,7 +289,7 @@ mod tests {
     fn a_jump_of_the_clock_asks_once() {
         let mut heartbeat = Heartbeat::new(Config::default(), at(0));
         assert_eq!(heartbeat.handle_timeout(at(600)), Some(Action::Ping));
-        heartbeat.on_ping_written(1, at(600));
+        heartbeat.on_ping_written(1, false, at(600));
         heartbeat.on_written(1, at(600));
         assert_eq!(heartbeat.handle_timeout(at(600)), None);
         assert_eq!(heartbeat.poll_timeout(), Some(at(630)));

@@ -16,7 +16,7 @@
 //! |---|---|
 //! | 5 | [`client`], [`server`]: the machines |
 //! | 4 | [`connection`] (link, epoch, heartbeat and flow of one connection), [`reconnect`] (close codes and tries) |
-//! | 3 | [`link`] (who owes what), [`heartbeat`], [`flow`], [`backoff`] |
+//! | 3 | [`link`] (who owes what), [`heartbeat`], [`flow`], [`backoff`], [`breaker`] |
 //! | 2 | [`error`] (whose fault), [`outcome`] (what became of a message) |
 //! | 1 | [`wire`] (frames), [`deadline`], [`expiring`] |
 //! | 0 | [`time`], [`rng`], [`id`] |
@@ -27,6 +27,7 @@
 extern crate alloc;
 
 pub mod backoff;
+pub mod breaker;
 pub mod client;
 pub mod connection;
 pub mod deadline;

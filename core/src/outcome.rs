@@ -7,8 +7,8 @@ use alloc::string::String;
 
 use core::fmt;
 
+use crate::id::Code;
 use crate::id::MessageId;
-use crate::id::Name;
 use crate::time::Instant;
 
 /// The one terminal result of a reliable send.
@@ -20,7 +20,7 @@ pub enum Outcome {
     /// The peer's application refused it; it says that it had no effect.
     Rejected {
         /// The application's code for why.
-        code: Name,
+        code: Code,
         /// The application's words for people; may be empty.
         reason: String,
     },
@@ -90,6 +90,16 @@ reasons! {
         TooLarge = "the peer takes no message of this size",
         /// It was withdrawn before it was handed over.
         Voided = "it was withdrawn first",
+        /// The application cancelled it before it was handed over.
+        Cancelled = "it was cancelled first",
+        /// Its deadline passed before it was handed over.
+        Deadline = "its deadline passed first",
+        /// It grew too old before it was handed over.
+        TooOld = "it grew too old first",
+        /// It was lost on its way as often as it may be.
+        Attempts = "it was lost on its way too often",
+        /// The peer could not be reached, and it was not to wait.
+        Unavailable = "the peer could not be reached at the time",
         /// Another instance took the connection over before it was written, and this one stopped.
         Superseded = "another instance took the connection over",
         /// The server lost the connection's state before it was written.
@@ -112,6 +122,12 @@ reasons! {
         EpochEnded = "its epoch ended before it was settled",
         /// Another instance took the connection over.
         Superseded = "another instance took the connection over",
+        /// This side was restored from an older state; a later one may have sent it.
+        Restored = "this side was restored from an older state",
+        /// It was sent again after an epoch ended, and its first sending may have been accepted.
+        Resent = "it was sent again, and may have been accepted the first time",
+        /// It was withdrawn, and the peer did not say in time whether it could be.
+        VoidUnanswered = "it was withdrawn, and the peer did not answer in time",
         /// The peer's application took it and never decided.
         Abandoned = "the peer's application never decided",
         /// This side closed the connection before the settlement came.
@@ -157,7 +173,7 @@ pub enum Failure {
         /// When the next one is due.
         retry_at: Instant,
         /// The peer's code for why.
-        reason: Name,
+        reason: Code,
     },
     /// The terminal failure, with the outcome: one of the three that are not [`Outcome::Delivered`].
     ForGood(Outcome),

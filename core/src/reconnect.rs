@@ -6,6 +6,8 @@ use core::time::Duration;
 
 use crate::backoff;
 use crate::backoff::Backoff;
+use crate::breaker;
+use crate::breaker::Breaker;
 use crate::deadline::Deadline;
 use crate::error::ProtocolError;
 use crate::time::Instant;
@@ -17,6 +19,8 @@ use crate::wire::CloseCode;
 pub struct Config {
     /// How the delays grow.
     pub backoff: backoff::Config,
+    /// When messages that would rather fail than wait fail.
+    pub breaker: breaker::Config,
     /// How many retries in a row may fail after a first try, or `None` for no limit. Default 5.
     pub attempts: Option<u32>,
     /// How long a transport must stay attached before the delays start over. Default 5 s.
@@ -31,6 +35,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             backoff: backoff::Config::default(),
+            breaker: breaker::Config::default(),
             attempts: Some(5),
             stable: Duration::from_secs(5),
             restart_min: Duration::from_secs(5),
@@ -54,6 +59,8 @@ pub enum OpenError {
     Refused {
         /// The status.
         status: u16,
+        /// When to come back at the soonest, where the server said so.
+        retry_after: Option<Duration>,
     },
     /// The server does not speak [`SUBPROTOCOL`](crate::wire::SUBPROTOCOL).
     #[error("the server does not speak {}", crate::wire::SUBPROTOCOL)]
@@ -85,6 +92,9 @@ pub enum Ended {
     /// The peer broke the protocol.
     #[error("{0}")]
     Protocol(ProtocolError),
+    /// The credentials with which it was attached ran out.
+    #[error("the credentials ran out")]
+    CredentialsExpired,
     /// This side closed it to try another one.
     #[error("this side closed it")]
     Local,
@@ -133,14 +143,17 @@ impl Policy {
     pub const fn of(ended: &Ended) -> Self {
         match ended {
             Ended::Closed(code) => Self::of_code(*code),
-            Ended::NotOpened(OpenError::Refused { status: 401 | 403 } | OpenError::NoCredentials) => Self::Credentials,
-            Ended::NotOpened(OpenError::Refused { status: 429 | 503 }) => Self::Late,
-            Ended::NotOpened(OpenError::Refused { status: 404 | 408 | 425 }) => Self::Backoff,
+            Ended::NotOpened(OpenError::Refused { status: 401 | 403, .. } | OpenError::NoCredentials) => {
+                Self::Credentials
+            }
+            Ended::NotOpened(OpenError::Refused { status: 429 | 503, .. }) => Self::Late,
+            Ended::NotOpened(OpenError::Refused { status: 404 | 408 | 425, .. }) => Self::Backoff,
             Ended::NotOpened(
-                OpenError::Refused { status: 400..=499 } | OpenError::Insecure | OpenError::WrongProtocol,
+                OpenError::Refused { status: 400..=499, .. } | OpenError::Insecure | OpenError::WrongProtocol,
             ) => Self::Stop,
             // Also whatever a captive portal or a proxy in between makes of an upgrade.
             Ended::NotOpened(OpenError::Refused { .. } | OpenError::Unreachable) => Self::Backoff,
+            Ended::CredentialsExpired => Self::Credentials,
             Ended::ConnectTimeout | Ended::HelloTimeout | Ended::Stalled | Ended::Protocol(_) | Ended::Local => {
                 Self::Backoff
             }
@@ -190,6 +203,7 @@ pub enum GiveUp {
 pub struct Reconnect {
     config: Config,
     backoff: Backoff,
+    breaker: Breaker,
     /// Retries since a welcome was followed by progress.
     retries: u32,
     /// Refusals of credentials since the last welcome.
@@ -209,9 +223,11 @@ impl Reconnect {
     #[must_use]
     pub fn new(config: Config, seed: u64) -> Self {
         let backoff = Backoff::new(config.backoff.clone(), seed);
+        let breaker = Breaker::new(config.breaker);
         Self {
             config,
             backoff,
+            breaker,
             retries: 0,
             refusals: 0,
             too_large: 0,
@@ -221,9 +237,32 @@ impl Reconnect {
         }
     }
 
+    /// A try begins.
+    pub fn on_try(&mut self, now: Instant) {
+        self.breaker.on_try(now);
+    }
+
+    /// A try failed before its welcome. To be told before [`Reconnect::on_ended`].
+    pub fn on_failed(&mut self, now: Instant) {
+        self.breaker.on_failure(now);
+    }
+
+    /// Whether it is not worth waiting for the server, as far as anybody knows.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.breaker.state() == breaker::State::Open
+    }
+
+    /// What the breaker says.
+    #[must_use]
+    pub const fn breaker(&self) -> breaker::State {
+        self.breaker.state()
+    }
+
     /// A welcome came.
     pub fn on_attached(&mut self, now: Instant) {
         self.refusals = 0;
+        self.breaker.on_success();
         self.stable.arm(now + self.config.stable);
     }
 
@@ -254,8 +293,8 @@ impl Reconnect {
         None
     }
 
-    /// The transport ended. Decides what follows.
-    pub fn on_ended(&mut self, ended: Ended, now: Instant) -> Next {
+    /// The transport ended. Decides what follows. Where the server says when to come back, that wins.
+    pub fn on_ended(&mut self, ended: Ended, retry_after: Option<Duration>, now: Instant) -> Next {
         self.stable.disarm();
         let delay = match Policy::of(&ended) {
             Policy::Superseded => return Next::Superseded,
@@ -279,7 +318,7 @@ impl Reconnect {
             Policy::Restart => self.backoff.spread(self.config.restart_min, self.config.restart_max),
             Policy::Late => self.backoff.spread(self.backoff.cap() / 2, self.backoff.cap()),
         };
-        self.retry(delay, ended, now)
+        self.retry(retry_after.map_or(delay, |retry_after| retry_after.clamp(SOONEST, LATEST)), ended, now)
     }
 
     fn retry(&mut self, delay: Duration, last: Ended, now: Instant) -> Next {
@@ -327,6 +366,12 @@ impl Reconnect {
     }
 }
 
+/// The soonest that a server may have its clients come back: what it says is not to make them hammer it.
+const SOONEST: Duration = Duration::from_millis(100);
+
+/// The latest: nothing that waits now is still worth sending then, and what a server says is not to keep them away for ever.
+const LATEST: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// How often in a row a transport may end for the size of a message before trying stops, whatever the limit of attempts: a
 /// message that is too large for something in between would loop for ever.
 const MAX_TOO_LARGE: u32 = 4;
@@ -358,11 +403,11 @@ mod tests {
     fn five_retries_follow_the_first_try_and_then_it_gives_up() {
         let mut reconnect = plain(Some(5));
         for (retry, secs) in [(1, 1), (2, 2), (3, 4), (4, 8), (5, 16)] {
-            assert_eq!(delay(reconnect.on_ended(Ended::ConnectTimeout, at(0)), at(0)), secs);
+            assert_eq!(delay(reconnect.on_ended(Ended::ConnectTimeout, None, at(0)), at(0)), secs);
             assert_eq!(reconnect.retries(), retry);
         }
         let last = Ended::ConnectTimeout;
-        assert_eq!(reconnect.on_ended(last, at(0)), Next::GiveUp(GiveUp::Exhausted { attempts: 5, last }));
+        assert_eq!(reconnect.on_ended(last, None, at(0)), Next::GiveUp(GiveUp::Exhausted { attempts: 5, last }));
     }
 
     // S003-17, N19 step 5
@@ -376,31 +421,33 @@ mod tests {
             reconnect.on_progress();
             now = now + Duration::from_millis(10);
             reconnect.handle_timeout(now);
-            delays.push(delay(reconnect.on_ended(BROKEN, now), now));
+            delays.push(delay(reconnect.on_ended(BROKEN, None, now), now));
         }
         assert_eq!(delays, [1, 2, 4, 8, 16, 30, 30, 30]);
         reconnect.on_attached(now);
         reconnect.handle_timeout(now + Duration::from_secs(5));
-        assert_eq!(delay(reconnect.on_ended(BROKEN, now), now), 1);
+        assert_eq!(delay(reconnect.on_ended(BROKEN, None, now), now), 1);
     }
 
     #[test]
     fn a_welcome_without_progress_does_not_reset_the_count() {
         let mut reconnect = plain(Some(2));
         for _ in 0..2 {
-            assert!(matches!(reconnect.on_ended(BROKEN, at(0)), Next::RetryAt(_)));
+            assert!(matches!(reconnect.on_ended(BROKEN, None, at(0)), Next::RetryAt(_)));
             reconnect.on_attached(at(0));
         }
-        assert!(matches!(reconnect.on_ended(BROKEN, at(0)), Next::GiveUp(GiveUp::Exhausted { .. })));
+        assert!(matches!(reconnect.on_ended(BROKEN, None, at(0)), Next::GiveUp(GiveUp::Exhausted { .. })));
     }
 
     #[test]
     fn credentials_are_refreshed_once() {
-        for refused in [Ended::Closed(CloseCode::UNAUTHENTICATED), Ended::NotOpened(OpenError::Refused { status: 401 })]
-        {
+        for refused in [
+            Ended::Closed(CloseCode::UNAUTHENTICATED),
+            Ended::NotOpened(OpenError::Refused { status: 401, retry_after: None }),
+        ] {
             let mut reconnect = plain(None);
-            assert!(matches!(reconnect.on_ended(refused, at(0)), Next::RetryAt(_)));
-            assert_eq!(reconnect.on_ended(refused, at(0)), Next::GiveUp(GiveUp::Unauthorized { last: refused }));
+            assert!(matches!(reconnect.on_ended(refused, None, at(0)), Next::RetryAt(_)));
+            assert_eq!(reconnect.on_ended(refused, None, at(0)), Next::GiveUp(GiveUp::Unauthorized { last: refused }));
         }
     }
 
@@ -409,24 +456,24 @@ mod tests {
         let mut reconnect = plain(None);
         let too_large = Ended::Closed(CloseCode::TOO_BIG);
         for _ in 0..4 {
-            assert!(matches!(reconnect.on_ended(too_large, at(0)), Next::RetryAt(_)));
+            assert!(matches!(reconnect.on_ended(too_large, None, at(0)), Next::RetryAt(_)));
             reconnect.on_attached(at(0));
             reconnect.on_progress();
         }
-        assert_eq!(reconnect.on_ended(too_large, at(0)), Next::GiveUp(GiveUp::Hopeless { last: too_large }));
+        assert_eq!(reconnect.on_ended(too_large, None, at(0)), Next::GiveUp(GiveUp::Hopeless { last: too_large }));
     }
 
     #[test]
     fn without_a_limit_it_never_gives_up() {
         let mut reconnect = plain(None);
-        assert!((0..1_000).all(|_| matches!(reconnect.on_ended(BROKEN, at(0)), Next::RetryAt(_))));
+        assert!((0..1_000).all(|_| matches!(reconnect.on_ended(BROKEN, None, at(0)), Next::RetryAt(_))));
     }
 
     #[test]
     fn a_restart_of_the_server_is_waited_for() {
         let mut reconnect = plain(Some(5));
-        assert_eq!(delay(reconnect.on_ended(Ended::Closed(CloseCode::RESTART), at(0)), at(0)), 30);
-        assert_eq!(delay(reconnect.on_ended(Ended::Closed(CloseCode::GOING_AWAY), at(0)), at(0)), 1);
-        assert_eq!(delay(reconnect.on_ended(Ended::Closed(CloseCode::TRY_LATER), at(0)), at(0)), 30);
+        assert_eq!(delay(reconnect.on_ended(Ended::Closed(CloseCode::RESTART), None, at(0)), at(0)), 30);
+        assert_eq!(delay(reconnect.on_ended(Ended::Closed(CloseCode::GOING_AWAY), None, at(0)), at(0)), 1);
+        assert_eq!(delay(reconnect.on_ended(Ended::Closed(CloseCode::TRY_LATER), None, at(0)), at(0)), 30);
     }
 }

@@ -3,6 +3,7 @@
 use crate::error::ProtocolError;
 use crate::id::ConnectionId;
 use crate::id::MessageId;
+use crate::link::Told;
 use crate::outcome::SendFailed;
 use crate::reconnect::Ended;
 use crate::reconnect::GiveUp;
@@ -45,6 +46,11 @@ pub enum Event {
         /// The connection that it has from here on.
         new: ConnectionId,
     },
+    /// The peer has a message, and its application has not decided about it for a while. It may still do either.
+    Delayed {
+        /// Which message.
+        id: MessageId,
+    },
     /// The peer sent a malformed frame, which was skipped.
     FrameSkipped {
         /// What was wrong with it.
@@ -65,6 +71,16 @@ pub enum Event {
         /// By whom, and why.
         reason: Closed,
     },
+}
+
+impl From<Told> for Event {
+    fn from(told: Told) -> Self {
+        match told {
+            Told::Delivered(id) => Self::Delivered { id },
+            Told::Failed(failed) => Self::SendFailed(failed),
+            Told::Delayed(id) => Self::Delayed { id },
+        }
+    }
 }
 
 /// How a connection ended.
@@ -106,6 +122,8 @@ pub enum Status {
         /// When it is due.
         retry_at: Instant,
     },
+    /// Sent to sleep by the application; `reconnect` wakes it.
+    Suspended,
     /// Another instance holds the connection, and this client stopped.
     Superseded,
     /// The connection has ended.

@@ -44,9 +44,9 @@ impl Identity {
             instance: self.instance,
             attempt: self.attempt,
             epoch,
-            sent: outbox.sent(),
-            base: outbox.base(),
-            seen: outbox.seen(),
+            sent: outbox.flight().sent(),
+            base: outbox.flight().base(),
+            seen: outbox.flight().seen(),
             report: link.report(),
             limits: link.config().limits(),
             token,
@@ -79,13 +79,13 @@ pub(super) fn accept(
     }
     let link = connection.link_mut();
     if welcome.resumed {
-        if link.outbox().is_continued_by(&welcome.report) == Continuity::PeerIsBehind {
+        if link.outbox().flight().is_continued_by(&welcome.report) == Continuity::PeerIsBehind {
             // Its newer self may have handed over what this copy never got, so writing it again might deliver it twice.
-            link.end_epoch(None, Unknown::NoReceipt);
+            link.end_epoch(None, Unknown::NoReceipt, true);
             connection.forget_epoch();
             return Err(ProtocolError::OldState);
         }
-        if link.on_seen(welcome.seen).is_err() {
+        if link.on_seen(welcome.seen, now).is_err() {
             return contradicts("seen");
         }
         if link.on_report(&welcome.report, now).is_err() {
@@ -96,11 +96,11 @@ pub(super) fn accept(
             return contradicts("received");
         }
         let epoch = connection.epoch();
-        let (received, settled) = connection.link().outbox().taken();
+        let (received, settled) = connection.link().outbox().flight().taken();
         let receipt = (welcome.receipt.as_deref())
             .filter(|receipt| Some(receipt.epoch) == epoch)
             .filter(|receipt| !receipt.is_final || (receipt.received >= received && receipt.settled >= settled));
-        connection.link_mut().end_epoch(receipt, Unknown::NoReceipt);
+        connection.link_mut().end_epoch(receipt, Unknown::NoReceipt, true);
     }
     let attach = Attach {
         transport,

@@ -1,48 +1,13 @@
-//! The client machine.
-//!
-//! # The law
-//!
-//! 1. Mutate: hand in one input, call one command, or let time pass.
-//! 2. Drain [`Client::poll_output`] and do what it says.
-//! 3. Wait for the first of: something on the transport, a command, [`Client::poll_timeout`]. Go to 1.
-//!
-//! ```
-//! use core::time::Duration;
-//! use reattach_core::client::{Client, Config, Event, Input, Output, Secrets};
-//! use reattach_core::connection::Incoming;
-//! use reattach_core::id::{ConnectionKey, InstanceId};
-//! use reattach_core::time::Instant;
-//! use reattach_core::wire::Payload;
-//!
-//! // The adapter mints these from the system's CSPRNG.
-//! let secrets = Secrets {
-//!     key: ConnectionKey::from_bytes([1; 16]),
-//!     spare: None,
-//!     instance: InstanceId::from_bytes([2; 16]),
-//! };
-//! let now = Instant::ZERO;
-//! let mut client = Client::new(Config::default(), secrets, 0, now);
-//! let id = client.send(Payload::new("hello")?.into(), now)?;
-//!
-//! // The machine asks for a transport; the adapter opens one and says so.
-//! let Some(Output::Open { transport }) = client.poll_output() else { panic!() };
-//! client.handle_input(Input::Opened { transport, token: None }, now);
-//!
-//! // The machine greets. Until the welcome comes nothing else is written, and the wait has a deadline.
-//! let Some(Output::Write { text, .. }) = client.poll_output() else { panic!() };
-//! assert!(text.starts_with(r#"{"t":"hello""#));
-//! assert_eq!(client.poll_output(), None);
-//! assert_eq!(client.poll_timeout(), Some(now + Duration::from_secs(10)));
-//! # let _ = (id, Incoming::Binary, Event::Superseded);
-//! # Ok::<(), Box<dyn std::error::Error>>(())
-//! ```
+#![doc = include_str!("law.md")]
 
+mod commands;
 mod config;
 mod event;
 mod handshake;
 mod input;
 mod output;
 mod state;
+mod view;
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -51,7 +16,9 @@ use alloc::string::ToString;
 
 use core::time::Duration;
 
+use crate::breaker;
 use crate::connection::Connection;
+use crate::connection::Currency;
 use crate::connection::Incoming;
 use crate::connection::Read;
 use crate::connection::Stats;
@@ -62,17 +29,16 @@ use crate::error::ProtocolError;
 use crate::id::ConnectionId;
 use crate::id::ConnectionKey;
 use crate::id::Fence;
-use crate::id::MessageId;
-use crate::id::Name;
+use crate::id::InstanceId;
+use crate::id::Lane;
 use crate::id::Seq;
 use crate::id::TransportId;
-use crate::link::Delivery;
-use crate::link::Outgoing;
 use crate::outcome::NotDelivered;
 use crate::outcome::Unknown;
 use crate::reconnect::Ended;
 use crate::reconnect::GiveUp;
 use crate::reconnect::Next;
+use crate::reconnect::OpenError;
 use crate::reconnect::Reconnect;
 use crate::time::Clock;
 use crate::time::Instant;
@@ -80,7 +46,6 @@ use crate::wire;
 use crate::wire::Bye;
 use crate::wire::CloseCode;
 use crate::wire::Frame;
-use crate::wire::Payload;
 
 pub use self::config::Config;
 pub use self::config::OnSuperseded;
@@ -90,6 +55,9 @@ pub use self::event::Status;
 pub use self::input::Input;
 pub use self::input::Secrets;
 pub use self::output::Output;
+pub use self::view::Advice;
+pub use self::view::Light;
+pub use self::view::View;
 
 use self::handshake::Identity;
 use self::state::At;
@@ -114,6 +82,8 @@ pub struct Client {
     state: State,
     connection: Connection,
     reconnect: Reconnect,
+    /// Whether it goes on from a stored state, which another may go on from too.
+    is_restored: bool,
     /// When the application's patience ends. Armed while a close waits for the outbox.
     closing: Deadline,
     /// How the connection ended, once it is over.
@@ -136,6 +106,7 @@ impl Client {
             state: State::opening(TransportId(0), Deadline::UNARMED),
             connection: Connection::new(config.connection.clone(), instance.as_bytes()),
             reconnect: Reconnect::new(config.reconnect.clone(), seed),
+            is_restored: false,
             closing: Deadline::UNARMED,
             closed: None,
             is_end_untold: false,
@@ -157,6 +128,7 @@ impl Client {
         if self.state.transport() != Some(transport) {
             return;
         }
+        self.connection.notice_gap(now);
         match (input, self.state.at()) {
             (Input::Opened { token, .. }, At::Opening) => {
                 self.state.move_to_greeting(Deadline::after(now, self.config.hello_timeout), token, 0);
@@ -180,6 +152,7 @@ impl Client {
         if self.closing.take_due(now) {
             return self.end(Closed::Cut);
         }
+        self.connection.notice_gap(now);
         match self.state.due(now) {
             Some(Due::Connect) => self.end_transport(Ended::ConnectTimeout, Some(CloseCode::NORMAL), now),
             Some(Due::Hello) => self.end_transport(Ended::HelloTimeout, Some(CloseCode::HELLO_TIMEOUT), now),
@@ -190,84 +163,23 @@ impl Client {
         if self.connection.handle_timeout(now) {
             self.end_transport(Ended::Stalled, Some(CloseCode::STALLED), now);
         }
+        self.close_if_flushed();
     }
 
-    /// Queues a reliable message and names it. Its one [`Outcome`](crate::outcome::Outcome) will come as [`Event::Delivered`] or
-    /// [`Event::SendFailed`].
-    ///
-    /// # Errors
-    ///
-    /// [`ApiMisuse::QueueFull`], [`ApiMisuse::TooLarge`], [`ApiMisuse::IdInUse`], and [`ApiMisuse::Ended`] once the
-    /// connection is over, is being closed, or trying has stopped.
-    pub fn send(&mut self, message: Outgoing, now: Instant) -> Result<MessageId, ApiMisuse> {
-        self.clock.advance(now);
-        self.check_open()?;
-        self.connection.send(message)
-    }
-
-    /// Sends an ephemeral message: now or never, without an outcome.
-    ///
-    /// # Errors
-    ///
-    /// [`ApiMisuse::NotAttached`], [`ApiMisuse::TooLarge`], [`ApiMisuse::Ended`].
-    pub fn send_ephemeral(&mut self, key: Name, payload: Payload, now: Instant) -> Result<(), ApiMisuse> {
-        self.clock.advance(now);
-        self.check_open()?;
-        self.connection.send_ephemeral(key, payload)
-    }
-
-    /// Hands the next message over to the application. This is the hand-over, and with it the acceptance: the peer will be
-    /// told that the application has it.
-    pub fn take(&mut self, now: Instant) -> Option<Delivery> {
+    /// Goes on from a stored state, as another instance. `currency` says whether the state has every frame that was written and
+    /// every hand-over that was made; only then the epoch goes on.
+    #[must_use]
+    pub fn restored(mut self, instance: InstanceId, currency: Currency, now: Instant) -> Self {
         let now = self.clock.advance(now);
-        self.connection.take(now)
-    }
-
-    /// Tries to attach now: instead of waiting, in place of a transport that is attached, or again after trying had stopped.
-    /// While a transport is being opened it does nothing more.
-    ///
-    /// # Errors
-    ///
-    /// [`ApiMisuse::Ended`] once the connection is over.
-    pub fn reconnect(&mut self, now: Instant) -> Result<(), ApiMisuse> {
-        let now = self.clock.advance(now);
-        match self.state.at() {
-            At::Over => return Err(ApiMisuse::Ended),
-            At::Opening | At::Greeting => return Ok(()),
-            At::Attached => {
-                self.say_farewell(CloseCode::NORMAL, &Ended::Local);
-                self.close_transport(CloseCode::NORMAL);
-                self.tell(Event::Detached { ended: Ended::Local });
-            }
-            At::Waiting { .. } | At::Stopped(_) => {}
-        }
+        self.outputs.clear();
+        self.connection.restore(instance.as_bytes(), currency);
+        self.is_restored = currency == Currency::Current;
         self.reconnect.restart();
-        self.open(now);
-        Ok(())
-    }
-
-    /// Ends the connection at once. Every timer stops; every message gets its outcome.
-    pub fn disconnect(&mut self, now: Instant) {
-        self.clock.advance(now);
-        if self.state.at() != At::Over {
-            let flushed = self.connection.link().outbox().is_empty();
-            self.end(if flushed { Closed::Flushed } else { Closed::Cut });
+        self.identity = Identity::new(self.identity.key, instance);
+        if !matches!(self.state.at(), At::Over | At::Stopped(_)) {
+            self.open(now);
         }
-    }
-
-    /// Ends the connection once every message has its outcome, or after `patience`, whichever comes first. Nothing more can be
-    /// sent.
-    pub fn close(&mut self, patience: Duration, now: Instant) {
-        let now = self.clock.advance(now);
-        if self.state.at() != At::Over {
-            self.closing.arm_no_later_than(now + patience);
-            self.close_if_flushed();
-        }
-    }
-
-    /// Provides the key to go on with should another instance take the connection over.
-    pub fn provide_key(&mut self, spare: ConnectionKey) {
-        self.spare = Some(spare);
+        self
     }
 
     /// The next thing to do. Poll until there is none, then wait.
@@ -276,10 +188,7 @@ impl Client {
             return Some(output);
         }
         if let Some(notice) = self.connection.link_mut().poll_notice() {
-            return Some(Output::Event(match notice.into_result(self.clock.now()) {
-                Ok(id) => Event::Delivered { id },
-                Err(failed) => Event::SendFailed(failed),
-            }));
+            return Some(Output::Event(notice.told(self.clock.now()).into()));
         }
         if let Some((transport, text)) = self.connection.poll_write(self.clock.now()) {
             return Some(Output::Write { transport, text });
@@ -313,16 +222,29 @@ impl Client {
             At::Opening | At::Greeting => Status::Connecting { retry, limit },
             At::Attached => Status::Attached,
             At::Waiting { retry_at } => Status::Detached { retry, limit, retry_at },
+            At::Stopped(Stop::Suspended) => Status::Suspended,
             At::Stopped(Stop::Superseded) => Status::Superseded,
             At::Stopped(Stop::Failed(reason)) => Status::Failed(reason),
             At::Over => Status::Closed(self.closed.clone().expect("what is over has a reason")),
         }
     }
 
-    /// Whether a message of `len` bytes would find room in the outbox.
+    /// Where the client stands, as a user interface shows it to people.
     #[must_use]
-    pub const fn has_room(&self, len: u64) -> bool {
-        self.connection.link().outbox().has_room(len)
+    pub fn view(&self) -> View {
+        View::of(self.status(), &self.stats())
+    }
+
+    /// What the breaker says.
+    #[must_use]
+    pub const fn breaker(&self) -> breaker::State {
+        self.reconnect.breaker()
+    }
+
+    /// Whether a message of `len` bytes in this lane would find room in the outbox.
+    #[must_use]
+    pub fn has_room(&self, lane: &Lane, len: u64) -> bool {
+        self.connection.link().outbox().has_room(lane, len)
     }
 
     /// Whether [`Client::take`] has something to hand over.
@@ -346,15 +268,15 @@ impl Client {
     /// How far the peer has taken what this side wrote, and this side what the peer wrote.
     const fn taken(&self) -> ((Seq, Seq), Seq) {
         let link = self.connection.link();
-        (link.outbox().taken(), link.inbox().settlement().received())
+        (link.outbox().flight().taken(), link.inbox().settlement().received())
     }
 
     fn check_open(&self) -> Result<(), ApiMisuse> {
         let is_closing = self.closing.poll_timeout().is_some();
         match self.state.at() {
-            At::Stopped(_) | At::Over => Err(ApiMisuse::Ended),
-            At::Opening | At::Greeting | At::Attached | At::Waiting { .. } if is_closing => Err(ApiMisuse::Ended),
-            At::Opening | At::Greeting | At::Attached | At::Waiting { .. } => Ok(()),
+            At::Stopped(Stop::Superseded | Stop::Failed(_)) | At::Over => Err(ApiMisuse::Ended),
+            _ if is_closing => Err(ApiMisuse::Ended),
+            At::Opening | At::Greeting | At::Attached | At::Waiting { .. } | At::Stopped(Stop::Suspended) => Ok(()),
         }
     }
 
@@ -368,6 +290,14 @@ impl Client {
         let transport = TransportId(self.transports);
         self.state.move_to_opening(transport, Deadline::after(now, self.config.connect_timeout));
         self.outputs.push_back(Output::Open { transport });
+        self.reconnect.on_try(now);
+    }
+
+    /// What would rather fail than wait fails while the server cannot be reached.
+    fn fail_fast(&mut self) {
+        if self.reconnect.is_open() {
+            self.connection.link_mut().fail_fast();
+        }
     }
 
     fn greet(&mut self, fence: Option<Fence>) {
@@ -448,6 +378,7 @@ impl Client {
             Frame::Hello(_)
             | Frame::Message(_)
             | Frame::Ephemeral(_)
+            | Frame::Void(_)
             | Frame::Ack(_)
             | Frame::Ping(_)
             | Frame::Pong(_) => misplaced,
@@ -458,14 +389,21 @@ impl Client {
         if !bye.end {
             if let Some(report) = bye.report.as_ref().filter(|_| self.connection.transport().is_some()) {
                 // A report that is beyond what was sent is not believed; the transport ends anyway.
-                _ = self.connection.link_mut().on_report(report, now);
+                let is_believed = self.connection.link_mut().on_report(report, now).is_ok();
+                if let Some(receipt) = self.connection.epoch().and_then(|epoch| bye.receipt(epoch)) {
+                    if is_believed && bye.is_final {
+                        // The server's state ends, and says with its last act what became of what was written.
+                        self.connection.link_mut().end_epoch(Some(&receipt), Unknown::NoReceipt, true);
+                        self.connection.forget_epoch();
+                    }
+                }
             }
-            return self.end_transport(Ended::Closed(bye.code), Some(CloseCode::NORMAL), now);
+            return self.end_by(Ended::Closed(bye.code), Some(CloseCode::NORMAL), bye.retry_after, now);
         }
         // Before the welcome there is no epoch that both sides speak of. A report that is beyond what was sent is not believed.
         let epoch = self.connection.epoch().filter(|_| self.connection.transport().is_some());
         let receipt = epoch.and_then(|epoch| bye.receipt(epoch));
-        let receipt = receipt.filter(|receipt| receipt.received <= self.connection.link().outbox().sent());
+        let receipt = receipt.filter(|receipt| receipt.received <= self.connection.link().outbox().flight().sent());
         self.close_transport(CloseCode::NORMAL);
         self.connection.link_mut().end_sending(receipt.as_ref(), Unknown::Ended, NotDelivered::Ended);
         self.finish(Closed::ByPeer { code: bye.code, reason: bye.reason });
@@ -478,6 +416,13 @@ impl Client {
 
     /// The live transport has ended, or has to.
     fn end_transport(&mut self, ended: Ended, close: Option<CloseCode>, now: Instant) {
+        let retry_after =
+            if let Ended::NotOpened(OpenError::Refused { retry_after, .. }) = ended { retry_after } else { None };
+        self.end_by(ended, close, retry_after, now);
+    }
+
+    /// It has, and the server said when to come back.
+    fn end_by(&mut self, ended: Ended, close: Option<CloseCode>, retry_after: Option<Duration>, now: Instant) {
         let was_attached = self.state.at() == At::Attached;
         match close {
             Some(code) => {
@@ -487,10 +432,14 @@ impl Client {
             None => _ = self.connection.detach(),
         }
         self.tell(if was_attached { Event::Detached { ended } } else { Event::TryFailed { ended } });
-        match self.reconnect.on_ended(ended, now) {
+        if !was_attached {
+            self.reconnect.on_failed(now);
+            self.fail_fast();
+        }
+        match self.reconnect.on_ended(ended, retry_after, now) {
             Next::RetryAt(at) => self.state.move_to_waiting(at),
             Next::Superseded => self.on_superseded(now),
-            Next::GiveUp(reason) => self.fail(reason),
+            Next::GiveUp(reason) => self.fail(reason, now),
         }
     }
 
@@ -519,31 +468,38 @@ impl Client {
             OnSuperseded::Stop => None,
         };
         let link = self.connection.link_mut();
+        if self.is_restored {
+            // A twin of the same stored state lives, and has what was never written here too.
+            link.end_epoch(None, Unknown::Superseded, false);
+            link.restore(false);
+            self.connection.forget_epoch();
+        }
+        let link = self.connection.link_mut();
         let Some(key) = spare else {
-            link.give_up(Unknown::Superseded, NotDelivered::Superseded);
+            link.give_up(Unknown::Superseded, NotDelivered::Superseded, now);
             if self.closing.poll_timeout().is_some() {
-                return self.finish(Closed::Cut);
+                return self.cut();
             }
             return self.state.move_to_stopped(Stop::Superseded);
         };
-        link.end_epoch(None, Unknown::Superseded);
+        link.end_epoch(None, Unknown::Superseded, false);
         self.connection.forget_epoch();
         let old = self.identity.cid;
         self.identity = Identity { attempt: self.identity.attempt, ..Identity::new(key, self.identity.instance) };
         self.tell(Event::IdentityChanged { old, new: self.identity.cid });
         match self.reconnect.on_moved(now) {
             Some(Next::RetryAt(at)) => self.state.move_to_waiting(at),
-            Some(Next::GiveUp(reason)) => self.fail(reason),
+            Some(Next::GiveUp(reason)) => self.fail(reason, now),
             Some(Next::Superseded) | None => self.open(now),
         }
     }
 
     /// Trying stops. Nothing waits without a timer, so every message gets its outcome, and none is written again behind the
     /// application's back. The epoch is kept: should the application try again, its peer is told what was taken in it.
-    fn fail(&mut self, reason: GiveUp) {
-        self.connection.link_mut().give_up(Unknown::Unreachable, NotDelivered::Unreachable);
+    fn fail(&mut self, reason: GiveUp, now: Instant) {
+        self.connection.link_mut().give_up(Unknown::Unreachable, NotDelivered::Unreachable, now);
         if self.closing.poll_timeout().is_some() {
-            return self.finish(Closed::Cut);
+            return self.cut();
         }
         self.state.move_to_stopped(Stop::Failed(reason));
         self.tell(Event::Failed { reason });
@@ -557,7 +513,7 @@ impl Client {
 
     /// Ends the connection from this side, with a last word where somebody hears it.
     fn end(&mut self, closed: Closed) {
-        if let Some((transport, text)) = self.connection.last_word(CloseCode::NORMAL) {
+        if let Some((transport, text)) = self.connection.last_word(CloseCode::NORMAL, true, None) {
             self.outputs.push_back(Output::Write { transport, text });
         }
         self.close_transport(CloseCode::NORMAL);
@@ -566,6 +522,12 @@ impl Client {
         // The last word said that nothing more is handed over.
         link.seal();
         self.finish(closed);
+    }
+
+    /// Ends while nobody hears it. Nothing more is handed over here either, and no decision counts any more.
+    fn cut(&mut self) {
+        self.connection.link_mut().seal();
+        self.finish(Closed::Cut);
     }
 
     fn finish(&mut self, closed: Closed) {

@@ -4,7 +4,7 @@
 //!            +--------------------------------- reconnect ----------------------------------+
 //!            v                                                                              |
 //!        Opening --opened--> Greeting --welcome--> Attached                             Stopped
-//!         ^   |                 |                     |                         (superseded, failed)
+//!         ^   |                 |                     |               (suspended, superseded, failed)
 //!         |   +------ended------+--------ended--------+                                     ^
 //!         |                     v                                                           |
 //!         +---retry due---- Waiting                 any of the four --given up, superseded--+
@@ -53,6 +53,8 @@ pub(super) struct Greeting {
 /// Why a client stopped trying.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Stop {
+    /// The application sent it to sleep.
+    Suspended,
     Superseded,
     Failed(GiveUp),
 }

@@ -54,6 +54,12 @@ impl<P> Ephemerals<P> {
         self.waiting.is_empty()
     }
 
+    /// How many bytes wait.
+    #[must_use]
+    pub const fn bytes(&self) -> u64 {
+        self.bytes as u64
+    }
+
     /// Drops what waits, and returns how many that were.
     pub fn clear(&mut self) -> u64 {
         let dropped = self.waiting.len() as u64;

@@ -4,17 +4,24 @@
 //! ([`Ephemerals`]) and the decision when a report is due. It knows frames but no transport, and nothing of who is at the
 //! other end.
 
+mod config;
 mod ephemeral;
+mod handover;
 mod inbox;
+mod known;
+mod lanes;
+mod message;
 mod outbox;
 mod settlement;
 mod window;
 
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use core::time::Duration;
 
 use crate::deadline::Deadline;
+use crate::deadline::soonest;
 use crate::error::ApiMisuse;
 use crate::error::ProtocolError;
 use crate::id::Epoch;
@@ -34,110 +41,29 @@ use crate::wire::Receipt;
 use crate::wire::Report;
 use crate::wire::UncheckedPayload;
 
+pub use self::config::Config;
 pub use self::ephemeral::Ephemerals;
-pub use self::inbox::Held;
+pub use self::handover::Acceptance;
+pub use self::handover::Decision;
+pub use self::handover::Handed;
+pub use self::handover::Handle;
+pub use self::inbox::Config as InboxConfig;
 pub use self::inbox::Inbox;
+pub use self::known::Known;
+pub use self::known::Verdict;
+pub use self::lanes::Shares;
+pub use self::message::Delivery;
+pub use self::message::Outgoing;
+pub use self::outbox::Config as OutboxConfig;
 pub use self::outbox::Continuity;
 pub use self::outbox::Entry;
+pub use self::outbox::Flight;
 pub use self::outbox::Notice;
 pub use self::outbox::Outbox;
+pub use self::outbox::Told;
 pub use self::settlement::Settlement;
 pub use self::window::Quota;
 pub use self::window::Usage;
-
-/// How much a link holds and takes.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub struct Config {
-    /// What the application may have sent and the peer not settled. Default 200 messages and 2 MiB.
-    pub outbox: Quota,
-    /// What the peer may have written and this side not settled. Default 256 messages and 2 MiB.
-    pub window: Quota,
-    /// The largest payload of one message, both ways, in bytes. Default 4 MiB: a document or a picture passes, a film does not.
-    pub max_payload: u64,
-    /// How long a report may wait for company. Default 20 ms. It waits only while messages wait for the application; once all
-    /// are taken the report goes at once.
-    pub ack_delay: Duration,
-    /// The most keys of ephemeral messages that wait in one direction. Default 64.
-    pub ephemerals: usize,
-    /// The most bytes of ephemeral messages that wait in one direction. Default 256 KiB.
-    pub ephemeral_bytes: usize,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            outbox: Quota { count: 200, bytes: 2 * 1024 * 1024 },
-            window: Quota { count: 256, bytes: 2 * 1024 * 1024 },
-            max_payload: 4 * 1024 * 1024,
-            ack_delay: Duration::from_millis(20),
-            ephemerals: 64,
-            ephemeral_bytes: 256 * 1024,
-        }
-    }
-}
-
-impl Config {
-    /// The window as it is announced.
-    fn quota(&self) -> Quota {
-        let Limits { window, window_bytes, .. } = self.limits();
-        Quota { count: window, bytes: window_bytes }
-    }
-
-    /// What goes into hello and welcome: the settings, brought into the range that the wire has.
-    #[must_use]
-    pub fn limits(&self) -> Limits {
-        Limits {
-            window: self.window.count.clamp(1, wire::MAX_WINDOW),
-            window_bytes: self.window.bytes.clamp(1, Seq::MAX.get()),
-            max_payload: self.max_payload.clamp(1, Seq::MAX.get()),
-        }
-    }
-}
-
-/// What an application sends.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Outgoing {
-    /// The application's own name for it; where there is none the machine mints one.
-    pub id: Option<MessageId>,
-    /// What it carries.
-    pub payload: Payload,
-}
-
-impl From<Payload> for Outgoing {
-    fn from(payload: Payload) -> Self {
-        Self { id: None, payload }
-    }
-}
-
-/// What an application is handed.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Delivery {
-    /// A reliable message. Taking it accepts it.
-    Message {
-        /// Its name, where the sender chose one.
-        id: Option<MessageId>,
-        /// What it carries. It has not been checked.
-        payload: UncheckedPayload,
-    },
-    /// An ephemeral message: the newest of its key.
-    Ephemeral {
-        /// What it is about.
-        key: Name,
-        /// What it carries. It has not been checked.
-        payload: UncheckedPayload,
-    },
-}
-
-impl Delivery {
-    /// What it carries.
-    #[must_use]
-    pub const fn payload(&self) -> &UncheckedPayload {
-        match self {
-            Self::Message { payload, .. } | Self::Ephemeral { payload, .. } => payload,
-        }
-    }
-}
 
 /// What a link has counted since it was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -146,6 +72,10 @@ pub struct Counters {
     pub written: u64,
     /// Those of them that had been written before.
     pub rewritten: u64,
+    /// Reliable messages that were proven lost on a live transport.
+    pub lost: u64,
+    /// Reliable messages that ended in another way than delivered.
+    pub failed: u64,
     /// Reliable messages that came for the first time.
     pub received: u64,
     /// Reliable messages that came again and were dropped.
@@ -162,6 +92,7 @@ pub struct Link {
     config: Config,
     outbox: Outbox,
     inbox: Inbox,
+    known: Known,
     /// The largest payload that the peer takes, where that is known.
     peer_max_payload: Option<u64>,
     leaving: Ephemerals<Payload>,
@@ -169,10 +100,20 @@ pub struct Link {
     /// Whether the last delivery was ephemeral; then a reliable one goes first.
     last_was_ephemeral: bool,
     /// What the last report on this transport said, and how much of the peer's report it had taken in.
-    reported: (Seq, Seq, ReportNo),
+    reported: Standing,
     /// When a report goes even without company. Armed while something is unreported.
     report_due: Deadline,
     counters: Counters,
+}
+
+/// Where this side stands, as far as frames tell it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+struct Standing {
+    received: Seq,
+    settled: Seq,
+    no: ReportNo,
+    /// How much of the peer's report is taken in.
+    seen: ReportNo,
 }
 
 impl Link {
@@ -180,27 +121,42 @@ impl Link {
     #[must_use]
     pub fn new(config: Config) -> Self {
         Self {
-            outbox: Outbox::new(config.outbox),
-            inbox: Inbox::new(config.quota(), config.limits().max_payload),
+            outbox: Outbox::new(config.outbox()),
+            inbox: Inbox::new(config.inbox()),
+            known: Known::default(),
             peer_max_payload: None,
             leaving: Ephemerals::new(config.ephemerals, config.ephemeral_bytes),
             arrived: Ephemerals::new(config.ephemerals, config.ephemeral_bytes),
             last_was_ephemeral: false,
-            reported: (Seq::ZERO, Seq::ZERO, ReportNo::ZERO),
+            reported: Standing::default(),
             report_due: Deadline::UNARMED,
             counters: Counters::default(),
             config,
         }
     }
 
-    /// Queues a reliable message.
+    /// Numbers the lives of its inbox from here on: see [`Inbox::begin_life`].
+    pub const fn begin_life(&mut self, life: u64) {
+        self.inbox.begin_life(life);
+    }
+
+    /// Queues a reliable message under a name.
     ///
     /// # Errors
     ///
     /// [`ApiMisuse::TooLarge`], [`ApiMisuse::QueueFull`], [`ApiMisuse::IdInUse`].
-    pub fn send(&mut self, entry: Entry) -> Result<(), ApiMisuse> {
-        self.check_size(&entry.payload)?;
-        self.outbox.send(entry)
+    pub fn send(&mut self, id: MessageId, message: Outgoing, now: Instant) -> Result<(), ApiMisuse> {
+        let Outgoing { id: own, lane, within, is_idempotent, is_fail_fast, hands, payload } = message;
+        self.check_size(&payload)?;
+        let age = (now + self.config.age, NotDelivered::TooOld);
+        let expires = match within {
+            Some(within) if within <= self.config.age => (now + within, NotDelivered::Deadline),
+            Some(_) | None => age,
+        };
+        // An idempotent message is recognised by its name.
+        let names_id = own.is_some() || is_idempotent;
+        let hands = hands.clamp(1, wire::MAX_HANDS);
+        self.outbox.send(Entry { id, names_id, lane, is_idempotent, is_fail_fast, hands, expires, payload })
     }
 
     /// Puts an ephemeral message up for the next write.
@@ -214,7 +170,21 @@ impl Link {
         Ok(())
     }
 
-    /// Hands the next message over to the application; a reliable one is accepted by it.
+    /// Withdraws a message that was sent.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiMisuse::UnknownMessage`].
+    pub fn cancel(&mut self, id: &MessageId, now: Instant) -> Result<(), ApiMisuse> {
+        self.outbox.cancel(id, now)
+    }
+
+    /// Ends what waits and is worth nothing while the peer cannot be reached.
+    pub fn fail_fast(&mut self) {
+        self.outbox.fail_fast();
+    }
+
+    /// Hands the next message over to the application.
     pub fn take(&mut self, now: Instant) -> Option<Delivery> {
         if !(self.last_was_ephemeral && self.inbox.has_message()) {
             if let Some((key, payload)) = self.arrived.take() {
@@ -223,10 +193,35 @@ impl Link {
             }
         }
         self.last_was_ephemeral = false;
-        let Held { seq: _, id, payload } = self.inbox.take()?;
-        self.counters.handed_over += 1;
+        let handed = self.inbox.take(now, &mut self.known);
         self.owe_report(now);
-        Some(Delivery::Message { id, payload })
+        let Some(handed) = handed else {
+            let (key, payload) = self.arrived.take()?;
+            self.last_was_ephemeral = true;
+            return Some(Delivery::Ephemeral { key, payload });
+        };
+        self.counters.handed_over += 1;
+        Some(Delivery::Message(handed))
+    }
+
+    /// The application decides about a message in its hands.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiMisuse::Undecidable`].
+    pub fn decide(&mut self, handle: Handle, decision: Decision, now: Instant) -> Result<(), ApiMisuse> {
+        self.inbox.decide(handle, decision, now, &mut self.known)?;
+        self.owe_report(now);
+        Ok(())
+    }
+
+    /// The application needs longer to decide: the lease starts over, with this length.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiMisuse::Undecidable`].
+    pub fn extend(&mut self, handle: Handle, lease: Duration, now: Instant) -> Result<(), ApiMisuse> {
+        self.inbox.extend(handle, lease, now)
     }
 
     /// Takes a reliable message off the wire.
@@ -244,6 +239,20 @@ impl Link {
         Ok(())
     }
 
+    /// The peer withdraws a message.
+    ///
+    /// # Errors
+    ///
+    /// As [`Inbox::on_void`].
+    pub fn on_void(&mut self, seq: Seq, now: Instant) -> Result<(), ProtocolError> {
+        let before = self.standing();
+        self.inbox.on_void(seq)?;
+        if self.standing() != before {
+            self.owe_report(now);
+        }
+        Ok(())
+    }
+
     /// Takes an ephemeral message off the wire.
     ///
     /// # Errors
@@ -253,6 +262,10 @@ impl Link {
         let (len, limit) = (payload.len() as u64, self.config.max_payload);
         if len > limit {
             return Err(ProtocolError::TooLarge { len, limit });
+        }
+        if self.inbox.is_paused() {
+            self.counters.ephemerals_dropped += 1;
+            return Ok(());
         }
         let payload = UncheckedPayload::new(payload);
         self.counters.ephemerals_dropped += self.arrived.put(key, payload.as_str().len(), payload);
@@ -266,7 +279,7 @@ impl Link {
     /// [`ProtocolError::BeyondSent`].
     pub fn on_report(&mut self, report: &Report, now: Instant) -> Result<(), ProtocolError> {
         self.outbox.on_report(report)?;
-        if self.outbox.seen() != self.reported.2 {
+        if self.outbox.flight().seen() != self.reported.seen {
             self.report_due.arm_no_later_than(now);
         }
         Ok(())
@@ -277,18 +290,25 @@ impl Link {
     /// # Errors
     ///
     /// [`ProtocolError::BeyondSent`].
-    pub const fn on_seen(&self, seen: ReportNo) -> Result<(), ProtocolError> {
-        if seen.get() > self.inbox.settlement().no().get() {
-            return Err(ProtocolError::BeyondSent { key: "seen" });
+    pub fn on_seen(&mut self, seen: ReportNo, now: Instant) -> Result<(), ProtocolError> {
+        let before = self.inbox.settlement().no();
+        self.inbox.on_seen(seen)?;
+        if self.inbox.settlement().no() != before {
+            self.owe_report(now);
         }
         Ok(())
+    }
+
+    /// The peer has answered a question that left after everything up to `asked` had been written; its report is taken in.
+    pub fn on_answered(&mut self, asked: Seq, now: Instant) {
+        self.counters.lost += self.outbox.on_answered(asked, now) as u64;
     }
 
     /// A transport is attached: `limits` is what the peer takes, and its report, if the epoch goes on, was taken in before.
     pub fn on_attached(&mut self, limits: &Limits, now: Instant) {
         self.peer_max_payload = Some(limits.max_payload);
-        self.outbox.refuse_above(limits.max_payload);
-        self.outbox.on_attached(Quota { count: limits.window, bytes: limits.window_bytes });
+        let window = Quota { count: limits.window, bytes: limits.window_bytes };
+        self.outbox.on_attached(window, limits.max_payload, now);
         // What happened since the handshake carried this side's report is owed.
         if self.has_unreported() {
             self.report_due.arm(now);
@@ -299,29 +319,87 @@ impl Link {
     pub fn on_detached(&mut self) {
         self.counters.ephemerals_dropped += self.leaving.clear();
         self.report_due.disarm();
+        self.outbox.on_detached();
     }
 
-    /// Ends the epoch. What was written is resolved by the receipt or is unknown; what came and was not taken is dropped.
-    pub fn end_epoch(&mut self, receipt: Option<&Receipt>, without: Unknown) {
-        self.outbox.end_epoch(receipt, without);
+    /// All bytes up to offset `offset` of the transport have left.
+    pub fn on_left(&mut self, offset: u64, now: Instant) {
+        self.outbox.on_left(offset, now);
+    }
+
+    /// Lets time pass.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.inbox.handle_timeout(now, &mut self.known) {
+            self.owe_report(now);
+        }
+        self.outbox.handle_timeout(now);
+    }
+
+    /// When it wants to be woken, whether a transport is attached or not. See [`Link::report_at`] for the rest.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        soonest([self.inbox.poll_timeout(), self.outbox.poll_timeout()])
+    }
+
+    /// How many bytes it holds of what came and is not final.
+    #[must_use]
+    pub fn held_bytes(&self) -> u64 {
+        self.inbox.held_bytes() + self.arrived.bytes()
+    }
+
+    /// When a report is due.
+    #[must_use]
+    pub const fn report_at(&self) -> Option<Instant> {
+        self.report_due.poll_timeout()
+    }
+
+    /// Ends the epoch. What was written is resolved by the receipt or is unknown, and sent again where it `resends` and may
+    /// be; what came and was not taken is dropped.
+    pub fn end_epoch(&mut self, receipt: Option<&Receipt>, without: Unknown, resends: bool) {
+        self.outbox.end_epoch(receipt, without, resends);
         self.seal();
     }
 
-    /// Ends every message that was sent: the connection itself ends. What came can still be taken until it is sealed.
+    /// Ends every message that was sent: the connection itself ends. What came can still be taken until it is sealed, and
+    /// nobody hears of what is decided.
     pub fn end_sending(&mut self, receipt: Option<&Receipt>, written: Unknown, queued: NotDelivered) {
+        self.inbox.part();
         self.outbox.end_all(receipt, written, queued);
     }
 
     /// Ends every message that was sent, for this side stops trying. The epoch may go on.
-    pub fn give_up(&mut self, written: Unknown, queued: NotDelivered) {
-        self.outbox.give_up(written, queued);
+    pub fn give_up(&mut self, written: Unknown, queued: NotDelivered, now: Instant) {
+        self.outbox.give_up(written, queued, now);
     }
 
-    /// Drops what came and was not taken; it never will be.
+    /// Drops what came and was not taken; it never will be. No handle is good any more.
     pub fn seal(&mut self) {
-        self.inbox.reset();
+        self.inbox.reset(&mut self.known);
         self.counters.ephemerals_dropped += self.arrived.clear();
         self.set_reported();
+    }
+
+    /// The application wants nothing more of a connection that has ended: what came before is dropped.
+    pub fn discard(&mut self) {
+        if self.inbox.usage().count() > 0 || !self.arrived.is_empty() {
+            self.seal();
+        }
+    }
+
+    /// Hands nothing more over. What is in the application's hands can still be decided about.
+    pub fn pause(&mut self) {
+        self.inbox.pause();
+        self.counters.ephemerals_dropped += self.arrived.clear();
+    }
+
+    /// Goes on from a stored state. One that is not `current` may lack what was written and handed over after it was taken: its
+    /// epoch ends here, and even what it never wrote may have been written since.
+    pub fn restore(&mut self, current: bool) {
+        self.inbox.restore(&mut self.known);
+        if !current {
+            self.outbox.doubt();
+            self.seal();
+        }
     }
 
     /// Starts the epoch over that the peer never joined: what was written becomes never written.
@@ -331,13 +409,14 @@ impl Link {
     }
 
     /// Writes frames behind what stands in `out` until it holds `up_to` bytes or there is no more to write. Returns whether
-    /// it wrote any. With anything else to write, or once it is due, a report goes first.
-    pub fn write(&mut self, out: &mut String, up_to: usize, now: Instant) -> bool {
+    /// it wrote any. With anything else to write, or once it is due, a report goes first. `base` is the offset in the
+    /// transport's bytes at which `out` begins.
+    pub fn write(&mut self, out: &mut String, up_to: usize, base: u64, now: Instant) -> bool {
         let start = out.len();
         let company = start > 0 || self.outbox.can_write() || !self.leaving.is_empty();
         if self.has_unreported() && (company || self.report_due.is_due(now)) {
             separate(out);
-            Frame::Ack(Ack { report: self.report(), seen: self.outbox.seen() }).encode(out);
+            Frame::Ack(Ack { report: self.report(), seen: self.outbox.flight().seen() }).encode(out);
             self.set_reported();
         }
         while out.len() < up_to {
@@ -347,35 +426,25 @@ impl Link {
         }
         while out.len() < up_to {
             let before = out.len();
-            let fresh = self.outbox.sent();
+            let (fresh, again) = (self.outbox.flight().sent(), self.outbox.flight().cursor());
             separate(out);
-            if !self.outbox.write_next(out) {
+            if !self.outbox.write_next(out, base) {
                 out.truncate(before);
                 break;
             }
-            self.counters.written += 1;
-            if fresh == self.outbox.sent() {
-                self.counters.rewritten += 1;
-            }
+            let is_again = fresh == self.outbox.flight().sent() && again != self.outbox.flight().cursor();
+            self.counters.written += u64::from(is_again || fresh != self.outbox.flight().sent());
+            self.counters.rewritten += u64::from(is_again);
         }
         out.len() > start
     }
 
-    /// Whether [`Link::write`] would write something.
-    #[must_use]
-    pub fn can_write(&self, now: Instant) -> bool {
-        self.outbox.can_write() || !self.leaving.is_empty() || (self.has_unreported() && self.report_due.is_due(now))
-    }
-
-    /// When a report is due.
-    #[must_use]
-    pub const fn poll_timeout(&self) -> Option<Instant> {
-        self.report_due.poll_timeout()
-    }
-
     /// The next thing to tell about a message that was sent.
     pub fn poll_notice(&mut self) -> Option<Notice> {
-        self.outbox.poll_notice()
+        let notice = self.outbox.poll_notice()?;
+        let has_failed = matches!(&notice, Notice::Ended { outcome, .. } if !outcome.is_delivered());
+        self.counters.failed += u64::from(has_failed);
+        Some(notice)
     }
 
     /// Where this side stands as a receiver, as a frame carries it.
@@ -392,8 +461,7 @@ impl Link {
 
     /// A frame carried this side's report and nothing of the peer's.
     pub fn set_report_written(&mut self) {
-        let (received, settled, _) = self.standing();
-        (self.reported.0, self.reported.1) = (received, settled);
+        self.reported = Standing { seen: self.reported.seen, ..self.standing() };
         if !self.has_unreported() {
             self.report_due.disarm();
         }
@@ -404,7 +472,8 @@ impl Link {
     pub fn receipt(&self, epoch: Epoch, is_final: bool) -> Receipt {
         let settlement = self.inbox.settlement();
         let Report { received, settled, no: _, except } = settlement.report();
-        Receipt { epoch, received, settled, except, seen: settlement.seen(), handed: alloc::vec::Vec::new(), is_final }
+        let handed: Vec<Seq> = self.inbox.in_application();
+        Receipt { epoch, received, settled, except, seen: settlement.seen(), handed, is_final }
     }
 
     /// Whether a message waits for the application.
@@ -425,6 +494,12 @@ impl Link {
         &self.inbox
     }
 
+    /// What is remembered of messages that travelled under a name.
+    #[must_use]
+    pub const fn known(&self) -> &Known {
+        &self.known
+    }
+
     /// What the link was made with.
     #[must_use]
     pub const fn config(&self) -> &Config {
@@ -443,19 +518,23 @@ impl Link {
         if len > limit { Err(ApiMisuse::TooLarge { len, limit }) } else { Ok(()) }
     }
 
-    fn standing(&self) -> (Seq, Seq, ReportNo) {
+    fn standing(&self) -> Standing {
         let settlement = self.inbox.settlement();
-        (settlement.received(), settlement.settled(), self.outbox.seen())
+        let (received, settled, no) = (settlement.received(), settlement.settled(), settlement.no());
+        Standing { received, settled, no, seen: self.outbox.flight().seen() }
     }
 
     fn has_unreported(&self) -> bool {
         self.reported != self.standing()
     }
 
-    /// Something can be reported. It goes at once when the application has taken all there is (no company will come before
+    /// Something may be to report. It goes at once when the application has taken all there is (no company will come before
     /// it acts), or when a quarter of the window has been settled (the peer may be waiting for room); else it waits a little.
     fn owe_report(&mut self, now: Instant) {
-        let settled = self.inbox.settlement().settled().get() - self.reported.1.get();
+        if !self.has_unreported() {
+            return;
+        }
+        let settled = self.inbox.settlement().settled().get().saturating_sub(self.reported.settled.get());
         if !self.inbox.has_message() || settled >= u64::from(self.config.window.count / 4).max(1) {
             self.report_due.arm(now);
         } else {

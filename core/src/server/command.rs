@@ -11,6 +11,7 @@ use crate::id::Epoch;
 use crate::id::InstanceId;
 use crate::id::Principal;
 use crate::id::TransportId;
+use crate::time::Instant;
 use crate::wire::Hello;
 use crate::wire::Receipt;
 
@@ -47,6 +48,8 @@ pub enum Command {
     Attach(Box<Attach>),
     /// No transport came back in time: end. Answered by [`Answer::Ended`].
     Expire,
+    /// The application revoked the connection: end. Answered by [`Answer::Ended`].
+    Revoke,
     /// The registry gave the peer up: end. Nobody listens to an answer.
     Fence,
 }
@@ -66,6 +69,8 @@ pub struct Attach {
     pub receipt: Option<Receipt>,
     /// The bytes that were written on the transport before.
     pub produced: usize,
+    /// When its credentials run out, if they do.
+    pub expires: Option<Instant>,
 }
 
 /// What a peer tells the registry.
@@ -84,6 +89,8 @@ pub enum Answer {
     Detached {
         /// Which transport.
         transport: TransportId,
+        /// Whether the client went to sleep, and asked for its state to be kept longer.
+        is_suspended: bool,
     },
     /// An epoch has ended and another began; this is what is to be kept of it.
     Sealed {

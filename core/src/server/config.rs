@@ -16,6 +16,8 @@ pub struct Config {
     pub authenticate: bool,
     /// How long a connection's state is kept once no transport is attached. Default 60 s.
     pub detach_ttl: Duration,
+    /// How long the state of a client is kept that said it goes to sleep. Default 10 min.
+    pub suspended_ttl: Duration,
     /// How long the registry waits for a peer's answer before it fences the peer, at least 1 ms. Default 5 s.
     pub peer_timeout: Duration,
     /// What is kept of epochs that have ended.
@@ -37,6 +39,7 @@ impl Default for Config {
             hello_timeout: Duration::from_secs(10),
             authenticate: false,
             detach_ttl: Duration::from_secs(60),
+            suspended_ttl: Duration::from_secs(10 * 60),
             peer_timeout: Duration::from_secs(5),
             receipts: Receipts::default(),
             max_connections: 100_000,
@@ -57,10 +60,18 @@ pub struct Receipts {
     pub max: usize,
     /// The most of one principal; its oldest goes first. Default 100.
     pub max_per_principal: usize,
+    /// The most bytes in all, as they stand on the wire and roughly; the oldest goes first, but for the newest. Most take about
+    /// a hundred bytes, and one that lists many exceptions some ten thousand. Default 16 MiB.
+    pub max_bytes: u64,
 }
 
 impl Default for Receipts {
     fn default() -> Self {
-        Self { ttl: Duration::from_secs(24 * 60 * 60), max: 10_000, max_per_principal: 100 }
+        Self {
+            ttl: Duration::from_secs(24 * 60 * 60),
+            max: 10_000,
+            max_per_principal: 100,
+            max_bytes: 16 * 1024 * 1024,
+        }
     }
 }

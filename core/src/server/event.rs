@@ -6,6 +6,7 @@ use crate::id::IdError;
 use crate::id::MessageId;
 use crate::id::Principal;
 use crate::id::TransportId;
+use crate::link::Told;
 use crate::outcome::SendFailed;
 use crate::reconnect::Ended;
 use crate::wire::CloseCode;
@@ -33,6 +34,11 @@ pub enum PeerEvent {
     },
     /// A message was not delivered, for now or for good.
     SendFailed(SendFailed),
+    /// The client has a message, and its application has not decided about it for a while. It may still do either.
+    Delayed {
+        /// Which message.
+        id: MessageId,
+    },
     /// The peer sent a malformed frame, which was skipped.
     FrameSkipped {
         /// What was wrong with it.
@@ -48,6 +54,16 @@ pub enum PeerEvent {
         /// By whom, and why.
         reason: PeerClosed,
     },
+}
+
+impl From<Told> for PeerEvent {
+    fn from(told: Told) -> Self {
+        match told {
+            Told::Delivered(id) => Self::Delivered { id },
+            Told::Failed(failed) => Self::SendFailed(failed),
+            Told::Delayed(id) => Self::Delayed { id },
+        }
+    }
 }
 
 /// How a connection ended on the server.
@@ -69,6 +85,13 @@ pub enum PeerClosed {
     Expired,
     /// The registry gave up waiting for this peer.
     Fenced,
+    /// The application revoked it.
+    Revoked,
+    /// The server drained: it waited for the decisions that were out, said what became of everything, and stopped.
+    Drained {
+        /// Whether everything had been decided about and settled by then.
+        in_time: bool,
+    },
     /// The server stopped and lost the state.
     ShutDown,
 }

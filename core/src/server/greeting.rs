@@ -33,6 +33,7 @@ pub(super) fn read_hello(text: &str, misplaced: Option<&'static str>) -> Result<
         | Frame::Welcome(_)
         | Frame::Message(_)
         | Frame::Ephemeral(_)
+        | Frame::Void(_)
         | Frame::Ack(_)
         | Frame::Ping(_)
         | Frame::Pong(_)

@@ -19,21 +19,27 @@ use alloc::collections::BTreeMap;
 use alloc::collections::BTreeSet;
 use alloc::collections::VecDeque;
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use core::net::IpAddr;
 use core::time::Duration;
 
+use crate::connection::Currency;
 use crate::connection::Incoming;
 use crate::deadline::soonest;
 use crate::error::ApiMisuse;
 use crate::expiring::ExpiringMap;
 use crate::id::ConnectionId;
+use crate::id::InstanceId;
 use crate::id::MessageId;
 use crate::id::Name;
 use crate::id::Principal;
 use crate::id::TransportId;
+use crate::link::Decision;
 use crate::link::Delivery;
+use crate::link::Handle;
 use crate::link::Outgoing;
+use crate::rng::Rng;
 use crate::time::Clock;
 use crate::time::Instant;
 use crate::wire::CloseCode;
@@ -58,6 +64,7 @@ pub use self::peer::PeerOutput;
 pub use self::registry::Registry;
 pub use self::registry::RegistryInput;
 pub use self::registry::RegistryOutput;
+pub use self::visitors::Admission;
 pub use self::visitors::Mint;
 
 use self::ended::Ended;
@@ -102,8 +109,8 @@ pub enum Input<'a> {
     Authenticated {
         /// Which transport.
         transport: TransportId,
-        /// Whose credentials they are; `None` refuses them.
-        principal: Option<Principal>,
+        /// Whose credentials they are, and until when; `None` refuses them.
+        admission: Option<Admission>,
     },
 }
 
@@ -164,6 +171,8 @@ pub struct Server {
     /// When each peer wants to be woken.
     timers: ExpiringMap<ConnectionId, ()>,
     outputs: VecDeque<Output>,
+    /// For delays that keep clients apart.
+    rng: Rng,
 }
 
 impl Server {
@@ -179,6 +188,7 @@ impl Server {
             dirty: BTreeSet::new(),
             timers: ExpiringMap::default(),
             outputs: VecDeque::new(),
+            rng: Rng::new(0),
             config,
         }
     }
@@ -203,8 +213,8 @@ impl Server {
                     self.registry.handle_input(RegistryInput::Closed { transport }, now);
                 }
             }
-            Input::Authenticated { transport, principal } => {
-                self.registry.handle_input(RegistryInput::Authenticated { transport, principal }, now);
+            Input::Authenticated { transport, admission } => {
+                self.registry.handle_input(RegistryInput::Authenticated { transport, admission }, now);
             }
         }
         self.settle(now);
@@ -264,7 +274,7 @@ impl Server {
         self.command(cid, now, |peer, now| peer.detach(code, now))?
     }
 
-    /// Ends a connection at once.
+    /// Ends a connection at once. What came on an earlier one of this name, which its client has ended, can still be taken.
     ///
     /// # Errors
     ///
@@ -273,13 +283,107 @@ impl Server {
         self.command(cid, now, Peer::disconnect)
     }
 
-    /// Ends a connection once every message has its outcome, or after `patience`.
+    /// Ends a connection once every message has its outcome, or after `patience`. What came on an earlier one of this name, which
+    /// its client has ended, can still be taken.
     ///
     /// # Errors
     ///
     /// [`ApiMisuse::UnknownConnection`].
     pub fn close(&mut self, cid: &ConnectionId, patience: Duration, now: Instant) -> Result<(), ApiMisuse> {
         self.command(cid, now, |peer, now| peer.close(patience, now))
+    }
+
+    /// Withdraws a message that was sent on a connection.
+    ///
+    /// # Errors
+    ///
+    /// As [`Peer::cancel`], and [`ApiMisuse::UnknownConnection`].
+    pub fn cancel(&mut self, cid: &ConnectionId, id: &MessageId, now: Instant) -> Result<(), ApiMisuse> {
+        self.command(cid, now, |peer, now| peer.cancel(id, now))?
+    }
+
+    /// Decides about a message of a connection that is in the application's hands.
+    ///
+    /// # Errors
+    ///
+    /// As [`Peer::decide`], and [`ApiMisuse::UnknownConnection`].
+    pub fn decide(
+        &mut self,
+        cid: &ConnectionId,
+        handle: Handle,
+        decision: Decision,
+        now: Instant,
+    ) -> Result<(), ApiMisuse> {
+        if self.ended.decide(cid, handle, &decision, now).is_ok() {
+            return Ok(());
+        }
+        self.command(cid, now, |peer, now| peer.decide(handle, decision, now))?
+    }
+
+    /// Starts the lease of a message in the application's hands over, with this length.
+    ///
+    /// # Errors
+    ///
+    /// As [`Peer::extend`], and [`ApiMisuse::UnknownConnection`].
+    pub fn extend(
+        &mut self,
+        cid: &ConnectionId,
+        handle: Handle,
+        lease: Duration,
+        now: Instant,
+    ) -> Result<(), ApiMisuse> {
+        if self.ended.extend(cid, handle, lease, now).is_ok() {
+            return Ok(());
+        }
+        self.command(cid, now, |peer, now| peer.extend(handle, lease, now))?
+    }
+
+    /// Drains every connection: see [`Peer::drain`]. Each client is told to come back after a time of its own between the two.
+    pub fn drain(&mut self, patience: Duration, come_back: (Duration, Duration), now: Instant) {
+        let cids: Vec<ConnectionId> = self.peers.keys().copied().collect();
+        for cid in cids {
+            let retry_after = self.rng.between(come_back.0, come_back.1);
+            self.command(&cid, now, |peer, now| peer.drain(patience, retry_after, now)).expect("it was just listed");
+        }
+    }
+
+    /// Revokes a connection: see [`Registry::revoke`].
+    ///
+    /// # Errors
+    ///
+    /// [`ApiMisuse::UnknownConnection`].
+    pub fn revoke(&mut self, cid: &ConnectionId, now: Instant) -> Result<(), ApiMisuse> {
+        let now = self.clock.advance(now);
+        let is_known = self.registry.revoke(cid, now);
+        self.settle(now);
+        if is_known { Ok(()) } else { Err(ApiMisuse::UnknownConnection) }
+    }
+
+    /// Revokes every connection of a principal, and returns how many there were.
+    pub fn revoke_all(&mut self, principal: &Principal, now: Instant) -> usize {
+        let now = self.clock.advance(now);
+        let count = self.registry.revoke_all(principal, now);
+        self.settle(now);
+        count
+    }
+
+    /// Goes on from a stored state, in which no transport lives any more. `instance` is unique to this life of the server: it
+    /// names messages. `currency` says whether the state has every frame that was written and every hand-over that was made;
+    /// only then epochs go on.
+    #[must_use]
+    pub fn restored(mut self, instance: InstanceId, currency: Currency, now: Instant) -> Self {
+        let now = self.clock.advance(now);
+        // What became of messages is told once, and by nobody else any more.
+        self.outputs.retain(|output| matches!(output, Output::Peer { .. }));
+        self.registry.restore(now);
+        self.routes.clear();
+        self.ended.restore(&instance, currency);
+        for (cid, peer) in &mut self.peers {
+            peer.restore(&instance, currency);
+            self.dirty.insert(*cid);
+        }
+        self.settle(now);
+        self
     }
 
     /// The next thing to do. Poll until there is none, then wait.

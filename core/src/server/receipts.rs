@@ -9,6 +9,7 @@ use crate::id::Epoch;
 use crate::id::Principal;
 use crate::server::config;
 use crate::time::Instant;
+use crate::wire::Disposition;
 use crate::wire::Receipt;
 
 /// The epoch of a connection.
@@ -25,11 +26,13 @@ pub(super) struct Receipts {
     kept: ExpiringMap<Key, (Principal, Receipt)>,
     /// The keys of each principal; exactly those in `kept`.
     by_principal: BTreeMap<Principal, BTreeSet<Key>>,
+    /// What those in `kept` weigh.
+    bytes: u64,
 }
 
 impl Receipts {
     pub(super) fn new(config: config::Receipts) -> Self {
-        Self { config, kept: ExpiringMap::default(), by_principal: BTreeMap::new() }
+        Self { config, kept: ExpiringMap::default(), by_principal: BTreeMap::new(), bytes: 0 }
     }
 
     /// Keeps a receipt. The oldest go to make room: of its principal, then of all.
@@ -44,9 +47,13 @@ impl Receipts {
             self.forget(&oldest.expect("a full set has an oldest key"));
         }
         while self.kept.len() >= self.config.max {
-            let (key, (owner, _)) = self.kept.take_soonest().expect("a full table has an oldest entry");
-            self.unlist(&owner, &key);
+            self.forget_oldest();
         }
+        let bytes = weight(&receipt);
+        while self.bytes + bytes > self.config.max_bytes && !self.kept.is_empty() {
+            self.forget_oldest();
+        }
+        self.bytes += bytes;
         self.by_principal.entry(principal.clone()).or_default().insert(key);
         self.kept.insert(key, (principal.clone(), receipt), now + self.config.ttl);
     }
@@ -70,8 +77,8 @@ impl Receipts {
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant) {
-        while let Some((key, (owner, _))) = self.kept.take_expired(now) {
-            self.unlist(&owner, &key);
+        while let Some((key, (owner, receipt))) = self.kept.take_expired(now) {
+            self.unlist(&owner, &key, &receipt);
         }
     }
 
@@ -84,18 +91,35 @@ impl Receipts {
     }
 
     fn forget(&mut self, key: &Key) {
-        if let Some((owner, _)) = self.kept.remove(key) {
-            self.unlist(&owner, key);
+        if let Some((owner, receipt)) = self.kept.remove(key) {
+            self.unlist(&owner, key, &receipt);
         }
     }
 
-    fn unlist(&mut self, owner: &Principal, key: &Key) {
+    fn forget_oldest(&mut self) {
+        let (key, (owner, receipt)) = self.kept.take_soonest().expect("a full table has an oldest entry");
+        self.unlist(&owner, &key, &receipt);
+    }
+
+    fn unlist(&mut self, owner: &Principal, key: &Key, receipt: &Receipt) {
+        self.bytes -= weight(receipt);
         let keys = self.by_principal.get_mut(owner).expect("every kept receipt is listed under its principal");
         keys.remove(key);
         if keys.is_empty() {
             self.by_principal.remove(owner);
         }
     }
+}
+
+/// About how many bytes a receipt takes.
+fn weight(receipt: &Receipt) -> u64 {
+    let lists = 64 * receipt.except.len() + 8 * receipt.handed.len();
+    let words = receipt.except.iter().map(|exception| match &exception.disposition {
+        Disposition::Rejected { code, reason } => code.as_str().len() + reason.len(),
+        Disposition::Deferred { code, .. } => code.as_str().len(),
+        Disposition::Pending | Disposition::Voided | Disposition::Abandoned => 0,
+    });
+    (100 + lists + words.sum::<usize>()) as u64
 }
 
 #[cfg(test)]
@@ -105,9 +129,11 @@ mod tests {
     use super::*;
     use crate::id::ConnectionKey;
     use crate::id::Seq;
+    use crate::wire::Exception;
 
     fn receipts(max: usize, max_per_principal: usize) -> Receipts {
-        Receipts::new(config::Receipts { ttl: Duration::from_secs(60), max, max_per_principal })
+        let ttl = Duration::from_secs(60);
+        Receipts::new(config::Receipts { ttl, max, max_per_principal, ..config::Receipts::default() })
     }
 
     fn cid(byte: u8) -> ConnectionId {
@@ -167,6 +193,48 @@ mod tests {
         assert_eq!(table.len(), 2);
         assert!(table.find(cid(2), receipt(7).epoch, &alice).is_some());
         assert!(table.find(cid(1), receipt(3).epoch, &Principal::Connection(cid(3))).is_some(), "not alice's");
+    }
+
+    #[test]
+    fn the_newest_receipt_stays_whatever_its_key() {
+        for (first, second) in [(1, 2), (2, 1)] {
+            let mut table = receipts(9, 9);
+            table.config.max_bytes = 150;
+            let alice = Principal::Connection(cid(1));
+            table.keep(cid(first), &alice, receipt(first), at(1));
+            table.keep(cid(second), &alice, receipt(second), at(1));
+            assert!(table.find(cid(second), receipt(second).epoch, &alice).is_some(), "{second} is the newest");
+        }
+    }
+
+    #[test]
+    fn receipts_with_long_lists_make_room_for_each_other_by_their_bytes() {
+        let refused = |seq| Exception {
+            seq: Seq::new(seq).expect("a small number"),
+            disposition: Disposition::Rejected { code: "no".parse().expect("a code"), reason: "x".repeat(1_000) },
+        };
+        let mut table = receipts(9, 9);
+        table.config.max_bytes = 25_000;
+        let alice = Principal::Connection(cid(1));
+        for byte in 1..=4 {
+            let long = Receipt { except: (1..=10).map(refused).collect(), ..receipt(byte) };
+            table.keep(cid(byte), &alice, long, at(byte.into()));
+        }
+        assert_eq!((table.len(), table.find(cid(2), receipt(2).epoch, &alice)), (2, None), "ten kilobytes each");
+        table.handle_timeout(at(1_000));
+        assert_eq!((table.len(), table.bytes), (0, 0));
+    }
+
+    #[test]
+    fn review_the_newest_stays() {
+        for (first, second) in [(1, 2), (2, 1)] {
+            let mut table = receipts(9, 9);
+            table.config.max_bytes = 150;
+            let alice = Principal::Connection(cid(1));
+            table.keep(cid(first), &alice, receipt(first), at(1));
+            table.keep(cid(second), &alice, receipt(second), at(1));
+            assert!(table.find(cid(second), receipt(second).epoch, &alice).is_some(), "{second} is the newest");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@
 //!     |                                                          |
 //!     |                      ended                          ttl runs out
 //!     |  ended, late    +----------------- Attached              v
-//!     +-----------------+----> (gone) <---- ended, late ------ Ending
+//!     +-----------------+----> (gone) <---- ended, late ------ Ending <--- any, revoked
 //! ```
 //!
 //! The registry asks for one thing at a time (`Attaching`, `Ending`) and waits for the peer's answer with a deadline; a hello
@@ -26,7 +26,7 @@ enum Kind {
     Attaching { transport: TransportId },
     Attached { transport: TransportId },
     Detached,
-    Ending,
+    Ending { transport: Option<TransportId> },
 }
 
 impl Standing {
@@ -35,12 +35,17 @@ impl Standing {
         Self(Kind::Attaching { transport })
     }
 
+    /// No transport lives.
+    pub(super) const fn detached() -> Self {
+        Self(Kind::Detached)
+    }
+
     /// The peer was asked to attach another transport. Returns the one that it holds.
     pub(super) fn move_to_attaching(&mut self, transport: TransportId) -> Option<TransportId> {
         let held = match &self.0 {
             Kind::Attached { transport } => Some(*transport),
             Kind::Detached => None,
-            Kind::Attaching { .. } | Kind::Ending => unreachable!("one thing is asked at a time"),
+            Kind::Attaching { .. } | Kind::Ending { .. } => unreachable!("one thing is asked at a time"),
         };
         self.0 = Kind::Attaching { transport };
         held
@@ -53,7 +58,7 @@ impl Standing {
                 self.0 = Kind::Attached { transport: attached };
                 true
             }
-            Kind::Attaching { .. } | Kind::Attached { .. } | Kind::Detached | Kind::Ending => false,
+            Kind::Attaching { .. } | Kind::Attached { .. } | Kind::Detached | Kind::Ending { .. } => false,
         }
     }
 
@@ -64,26 +69,26 @@ impl Standing {
                 self.0 = Kind::Detached;
                 true
             }
-            Kind::Attaching { .. } | Kind::Attached { .. } | Kind::Detached | Kind::Ending => false,
+            Kind::Attaching { .. } | Kind::Attached { .. } | Kind::Detached | Kind::Ending { .. } => false,
         }
     }
 
     /// The peer was asked to end.
     pub(super) fn move_to_ending(&mut self) {
-        debug_assert!(matches!(self.0, Kind::Detached), "only a detached connection runs out");
-        self.0 = Kind::Ending;
+        self.0 = Kind::Ending { transport: self.transport() };
     }
 
     /// The transport that the peer holds, or was asked to attach.
     pub(super) const fn transport(&self) -> Option<TransportId> {
         match &self.0 {
             Kind::Attaching { transport } | Kind::Attached { transport } => Some(*transport),
-            Kind::Detached | Kind::Ending => None,
+            Kind::Ending { transport } => *transport,
+            Kind::Detached => None,
         }
     }
 
     /// Whether the peer owes an answer.
     pub(super) const fn is_asked(&self) -> bool {
-        matches!(self.0, Kind::Attaching { .. } | Kind::Ending)
+        matches!(self.0, Kind::Attaching { .. } | Kind::Ending { .. })
     }
 }

@@ -7,6 +7,7 @@
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 
 use core::net::IpAddr;
 use core::net::Ipv6Addr;
@@ -14,6 +15,7 @@ use core::net::Ipv6Addr;
 use crate::expiring::ExpiringMap;
 use crate::id::Epoch;
 use crate::id::Fence;
+use crate::id::InstanceId;
 use crate::id::Principal;
 use crate::id::TransportId;
 use crate::time::Instant;
@@ -28,6 +30,21 @@ pub struct Mint {
     pub fence: Fence,
 }
 
+/// Whose credentials came with a hello, as the application says.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Admission {
+    /// Whose.
+    pub principal: Principal,
+    /// When they run out, if they do. The transport is closed then, and the client comes back with fresh ones or not at all.
+    pub expires: Option<Instant>,
+}
+
+impl From<Principal> for Admission {
+    fn from(principal: Principal) -> Self {
+        Self { principal, expires: None }
+    }
+}
+
 /// How far a transport has come.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Stage {
@@ -35,10 +52,10 @@ pub(super) enum Stage {
     Silent,
     /// The application looks at the credentials.
     Authenticating { hello: Box<Hello> },
-    /// Another instance was asked to repeat its hello.
-    Challenged { hello: Box<Hello>, principal: Principal },
+    /// Another instance than the one that was known then, the rival, was asked to repeat its hello.
+    Challenged { hello: Box<Hello>, admission: Admission, rival: InstanceId },
     /// The hello is good, and waits until the connection's peer has answered to something earlier.
-    Queued { hello: Box<Hello>, principal: Principal },
+    Queued { hello: Box<Hello>, admission: Admission },
     /// Attached, or about to be: the peer has it.
     Attached,
 }
@@ -114,6 +131,15 @@ impl Visitors {
     /// How many come from the same network as `address`.
     pub(super) fn from(&self, address: IpAddr) -> usize {
         self.by_address.get(&network_of(address)).copied().unwrap_or(0)
+    }
+
+    /// The transports that were let in, are not attached yet, and of which `which` holds.
+    pub(super) fn admitted(&self, which: impl Fn(&Hello, &Admission) -> bool) -> Vec<TransportId> {
+        let visitors = self.visitors.iter().filter(|(_, visitor)| match &visitor.stage {
+            Stage::Challenged { hello, admission, .. } | Stage::Queued { hello, admission } => which(hello, admission),
+            Stage::Silent | Stage::Authenticating { .. } | Stage::Attached => false,
+        });
+        visitors.map(|(transport, _)| *transport).collect()
     }
 
     pub(super) fn len(&self) -> usize {

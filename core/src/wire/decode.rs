@@ -7,6 +7,9 @@
 use alloc::borrow::Cow;
 use alloc::boxed::Box;
 
+use crate::id::Lane;
+use crate::id::MessageId;
+use crate::id::Name;
 use crate::id::PingNo;
 use crate::id::ReportNo;
 use crate::id::Seq;
@@ -17,12 +20,14 @@ use crate::wire::fields::Problem;
 use crate::wire::frame::Ack;
 use crate::wire::frame::Bye;
 use crate::wire::frame::Challenge;
+use crate::wire::frame::DEFAULT_HANDS;
 use crate::wire::frame::Disposition;
 use crate::wire::frame::Ephemeral;
 use crate::wire::frame::Exception;
 use crate::wire::frame::Frame;
 use crate::wire::frame::Hello;
 use crate::wire::frame::Limits;
+use crate::wire::frame::MAX_HANDS;
 use crate::wire::frame::MAX_WINDOW;
 use crate::wire::frame::Message;
 use crate::wire::frame::Ping;
@@ -30,6 +35,7 @@ use crate::wire::frame::Pong;
 use crate::wire::frame::Receipt;
 use crate::wire::frame::Report;
 use crate::wire::frame::Token;
+use crate::wire::frame::Void;
 use crate::wire::frame::Welcome;
 use crate::wire::names;
 
@@ -65,20 +71,54 @@ pub fn decode(line: &str) -> Result<Frame<'_>, DecodeError> {
     }
 }
 
-/// The hot path: exactly `{"t":"msg","seq":N,"d":...}`.
+/// The hot path: the keys of the envelope in the order in which this crate writes them, without white space or escapes.
 fn message_by_header(line: &str) -> Option<Message<'_>> {
-    let rest = line.strip_prefix(names::MESSAGE_HEADER)?;
+    let mut rest = line.strip_prefix(names::MESSAGE_HEADER)?;
+    let seq = Seq::new(take_number(&mut rest)?)?;
+    let mut id = None;
+    if let Some(after) = rest.strip_prefix(names::ID_HEADER) {
+        rest = after;
+        id = Some(take_string(&mut rest)?.parse::<MessageId>().ok()?);
+    }
+    let mut lane = Lane::DEFAULT;
+    if let Some(after) = rest.strip_prefix(names::LANE_HEADER) {
+        rest = after;
+        lane = Lane::named(Name::new(take_string(&mut rest)?).ok()?);
+    }
+    let after = rest.strip_prefix(names::IDEMPOTENT_HEADER);
+    let idempotent = after.is_some();
+    rest = after.unwrap_or(rest);
+    let mut hands = DEFAULT_HANDS;
+    if let Some(after) = rest.strip_prefix(names::HANDS_HEADER) {
+        rest = after;
+        hands = take_number(&mut rest).and_then(hand_overs)?;
+    }
+    let payload = rest.strip_prefix(names::PAYLOAD_HEADER)?.strip_suffix('}')?;
+    if payload.is_empty() {
+        return None;
+    }
+    Some(Message { seq, id, lane, idempotent, hands, payload })
+}
+
+/// Takes a number of 1 or more off the text.
+fn take_number(rest: &mut &str) -> Option<u64> {
     let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
     // 16 digits hold every number on the wire and cannot overflow 64 bits; JSON knows no leading zero.
     if digits == 0 || digits > 16 || rest.starts_with('0') {
         return None;
     }
     let number = rest.as_bytes()[..digits].iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0'));
-    let payload = rest[digits..].strip_prefix(names::PAYLOAD_HEADER)?.strip_suffix('}')?;
-    if payload.is_empty() {
-        return None;
-    }
-    Some(Message { seq: Seq::new(number)?, id: None, payload })
+    *rest = &rest[digits..];
+    Some(number)
+}
+
+/// Takes what is left of a string, and its closing quote, off the text. One that needs a closer look is left to the general
+/// reader.
+fn take_string<'a>(rest: &mut &'a str) -> Option<&'a str> {
+    let end = rest.bytes().position(|byte| byte == b'"' || byte == b'\\' || byte < b' ')?;
+    let text = &rest[..end];
+    *rest = rest[end..].strip_prefix('"')?;
+    Some(text)
 }
 
 /// Reads one frame whatever the order of its keys.
@@ -99,6 +139,11 @@ pub fn decode_generally(line: &str) -> Result<Frame<'_>, DecodeError> {
         }
         names::WELCOME => welcome(&fields.named(names::WELCOME)).map(|welcome| Frame::Welcome(Box::new(welcome))),
         names::MESSAGE => message(&fields.named(names::MESSAGE)),
+        names::VOID => {
+            let fields = fields.named(names::VOID);
+            let seq = fields.number("seq", numbered_seq)?.ok_or_else(|| fields.missing("seq"))?;
+            Ok(Frame::Void(Void { seq }))
+        }
         names::ACK => {
             let fields = fields.named(names::ACK);
             Ok(Frame::Ack(Ack { report: report(&fields)?, seen: report_no(&fields, "seen")? }))
@@ -122,13 +167,20 @@ fn message<'a>(fields: &Fields<'a>) -> Result<Frame<'a>, DecodeError> {
         if fields.has("seq")? {
             return Err(fields.bad("key", Problem::Contradiction));
         }
-        if key.is_empty() || key.len() > crate::id::Name::MAX_LEN {
+        if key.is_empty() || key.len() > Name::MAX_LEN {
             return Err(fields.bad("key", Problem::TooLong));
         }
         return Ok(Frame::Ephemeral(Ephemeral { key, payload }));
     }
     let seq = fields.number("seq", numbered_seq)?.ok_or_else(|| fields.missing("seq"))?;
-    Ok(Frame::Message(Message { seq, id: fields.id("id")?, payload }))
+    Ok(Frame::Message(Message {
+        seq,
+        id: fields.id("id")?,
+        lane: fields.id::<Name>("lane")?.map(Lane::named).unwrap_or_default(),
+        idempotent: fields.bool("idem")?.unwrap_or(false),
+        hands: fields.number("hands", hand_overs)?.unwrap_or(DEFAULT_HANDS),
+        payload,
+    }))
 }
 
 fn hello(fields: &Fields<'_>) -> Result<Hello, DecodeError> {
@@ -194,6 +246,8 @@ fn bye(fields: &Fields<'_>) -> Result<Bye, DecodeError> {
         handed: seqs(fields, "handed")?,
         is_final: fields.bool("final")?.unwrap_or(false),
         reason: fields.short("reason", MAX_REASON)?.unwrap_or_default(),
+        retry_after: fields.millis("retryAfter")?,
+        suspend: fields.bool("suspend")?.unwrap_or(false),
     })
 }
 
@@ -223,10 +277,10 @@ fn exception(text: &str) -> Result<Exception, DecodeError> {
                 .number("times", |times| u32::try_from(times).ok().filter(|times| *times > 0))?
                 .ok_or_else(|| fields.missing("times"))?,
             retry_after: fields.millis("retryAfter")?.unwrap_or_default(),
-            code: fields.required_name("code")?,
+            code: fields.required_id("code")?,
         },
         "rejected" => Disposition::Rejected {
-            code: fields.required_name("code")?,
+            code: fields.required_id("code")?,
             reason: fields.short("reason", MAX_REASON)?.unwrap_or_default(),
         },
         "voided" => Disposition::Voided,
@@ -255,6 +309,10 @@ fn seqs(fields: &Fields<'_>, key: &'static str) -> Result<alloc::vec::Vec<Seq>, 
 /// A number of a message: 1 or more.
 fn numbered_seq(number: u64) -> Option<Seq> {
     Seq::new(number).filter(|seq| *seq > Seq::ZERO)
+}
+
+fn hand_overs(number: u64) -> Option<u32> {
+    u32::try_from(number).ok().filter(|hands| (1..=MAX_HANDS).contains(hands))
 }
 
 fn watermark(fields: &Fields<'_>, key: &'static str) -> Result<Seq, DecodeError> {

@@ -5,17 +5,18 @@ use alloc::string::String;
 use core::fmt::Write as _;
 use core::time::Duration;
 
-use crate::id::MessageId;
 use crate::id::ReportNo;
 use crate::id::Seq;
 use crate::wire::decode::MAX_REASON;
 use crate::wire::frame::Ack;
 use crate::wire::frame::Bye;
+use crate::wire::frame::DEFAULT_HANDS;
 use crate::wire::frame::Disposition;
 use crate::wire::frame::Exception;
 use crate::wire::frame::Frame;
 use crate::wire::frame::Hello;
 use crate::wire::frame::Limits;
+use crate::wire::frame::Message;
 use crate::wire::frame::Receipt;
 use crate::wire::frame::Report;
 use crate::wire::frame::Welcome;
@@ -36,8 +37,13 @@ impl Frame<'_> {
                 object.end();
             }
             Self::Welcome(welcome) => encode_welcome(welcome, out),
-            Self::Message(message) => encode_message(message.seq, message.id, message.payload, out),
+            Self::Message(message) => encode_message(message, out),
             Self::Ephemeral(ephemeral) => encode_ephemeral(&ephemeral.key, ephemeral.payload, out),
+            Self::Void(void) => {
+                let mut object = Object::frame(out, names::VOID);
+                object.number("seq", void.seq.get());
+                object.end();
+            }
             Self::Ack(ack) => encode_ack(ack, out),
             Self::Ping(ping) => {
                 let mut object = Object::frame(out, names::PING);
@@ -58,23 +64,29 @@ impl Frame<'_> {
     }
 }
 
-/// Writes a reliable message.
-pub fn message(seq: Seq, id: Option<MessageId>, payload: &Payload, out: &mut String) {
-    encode_message(seq, id, payload.as_str(), out);
-}
-
 /// Writes an ephemeral message.
 pub fn ephemeral(key: &str, payload: &Payload, out: &mut String) {
     encode_ephemeral(key, payload.as_str(), out);
 }
 
-fn encode_message(seq: Seq, id: Option<MessageId>, payload: &str, out: &mut String) {
+fn encode_message(message: &Message<'_>, out: &mut String) {
     out.push_str(names::MESSAGE_HEADER);
-    push_number(out, seq.get());
-    if let Some(id) = id {
-        _ = write!(out, ",\"id\":\"{id}\"");
+    push_number(out, message.seq.get());
+    if let Some(id) = message.id {
+        _ = write!(out, "{}{id}\"", names::ID_HEADER);
     }
-    push_payload(out, payload);
+    if let Some(name) = message.lane.name() {
+        push_key(out, "lane");
+        push_string(out, name.as_str());
+    }
+    if message.idempotent {
+        out.push_str(names::IDEMPOTENT_HEADER);
+    }
+    if message.hands != DEFAULT_HANDS {
+        out.push_str(names::HANDS_HEADER);
+        push_number(out, message.hands.into());
+    }
+    push_payload(out, message.payload);
 }
 
 fn encode_ephemeral(key: &str, payload: &str, out: &mut String) {
@@ -164,6 +176,12 @@ fn encode_bye(bye: &Bye, out: &mut String) {
     if !bye.reason.is_empty() {
         object.string("reason", cut(&bye.reason));
     }
+    if let Some(retry_after) = bye.retry_after {
+        object.number("retryAfter", whole_millis(retry_after));
+    }
+    if bye.suspend {
+        object.bool("suspend", true);
+    }
     object.end();
 }
 
@@ -214,6 +232,17 @@ fn push_number(out: &mut String, number: u64) {
         }
     }
     out.push_str(core::str::from_utf8(&digits[first..]).expect("digits are ASCII"));
+}
+
+/// A key behind others. It needs no escape.
+fn push_key(out: &mut String, key: &str) {
+    out.push_str(",\"");
+    out.push_str(key);
+    out.push_str("\":");
+}
+
+fn push_string(out: &mut String, text: &str) {
+    out.push_str(&serde_json::to_string(text).expect("a string is always JSON"));
 }
 
 /// A JSON object that is being written.
@@ -267,7 +296,7 @@ impl<'o> Object<'o> {
 
     fn string(&mut self, key: &str, text: &str) {
         self.key(key);
-        self.out.push_str(&serde_json::to_string(text).expect("a string is always JSON"));
+        push_string(self.out, text);
     }
 
     /// Writes a number that is 0 where it is absent.

@@ -14,7 +14,6 @@ use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use crate::id::IdError;
-use crate::id::Name;
 use crate::id::Seq;
 use crate::wire::frame::MAX_WINDOW;
 use crate::wire::payload::MAX_DEPTH;
@@ -204,11 +203,6 @@ impl<'a> Fields<'a> {
     /// An identifier that must be there.
     pub(super) fn required_id<T: FromStr<Err = IdError>>(&self, key: &'static str) -> Result<T, DecodeError> {
         self.id(key)?.ok_or_else(|| self.missing(key))
-    }
-
-    /// A short name that must be there.
-    pub(super) fn required_name(&self, key: &'static str) -> Result<Name, DecodeError> {
-        self.required_id(key)
     }
 
     /// An object within the object.

@@ -8,13 +8,14 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::id::Attempt;
+use crate::id::Code;
 use crate::id::ConnectionId;
 use crate::id::ConnectionKey;
 use crate::id::Epoch;
 use crate::id::Fence;
 use crate::id::InstanceId;
+use crate::id::Lane;
 use crate::id::MessageId;
-use crate::id::Name;
 use crate::id::PingNo;
 use crate::id::ReportNo;
 use crate::id::Seq;
@@ -34,6 +35,8 @@ pub enum Frame<'a> {
     Message(Message<'a>),
     /// Either way: an ephemeral message.
     Ephemeral(Ephemeral<'a>),
+    /// Either way: a message is withdrawn, if it still can be.
+    Void(Void),
     /// Either way: where the sender of this frame stands as a receiver.
     Ack(Ack),
     /// Either way: are you there?
@@ -58,6 +61,7 @@ impl Frame<'_> {
             Self::Challenge(_) => names::CHALLENGE,
             Self::Welcome(_) => names::WELCOME,
             Self::Message(_) | Self::Ephemeral(_) => names::MESSAGE,
+            Self::Void(_) => names::VOID,
             Self::Ack(_) => names::ACK,
             Self::Ping(_) => names::PING,
             Self::Pong(_) => names::PONG,
@@ -112,12 +116,12 @@ pub enum Disposition {
         /// How long the receiver waits before it hands it over again.
         retry_after: Duration,
         /// The application's code for why.
-        code: Name,
+        code: Code,
     },
     /// The application refused it; it had no effect. Final.
     Rejected {
         /// The application's code for why.
-        code: Name,
+        code: Code,
         /// The application's words for people; may be empty.
         reason: String,
     },
@@ -265,8 +269,35 @@ pub struct Message<'a> {
     pub seq: Seq,
     /// Its name, where the other side needs to know it.
     pub id: Option<MessageId>,
+    /// What it is in order with.
+    pub lane: Lane,
+    /// Whether it may be handed over again after a loss of state, under the same name.
+    pub idempotent: bool,
+    /// How often it may be handed over, 1 to [`MAX_HANDS`].
+    pub hands: u32,
     /// The payload as it came, unchecked.
     pub payload: &'a str,
+}
+
+impl<'a> Message<'a> {
+    /// A message of which nothing is said but its number and what it carries.
+    #[must_use]
+    pub const fn plain(seq: Seq, payload: &'a str) -> Self {
+        Self { seq, id: None, lane: Lane::DEFAULT, idempotent: false, hands: DEFAULT_HANDS, payload }
+    }
+}
+
+/// How often a message may be handed over where it does not say: once, and three times more after deferrals.
+pub const DEFAULT_HANDS: u32 = 4;
+
+/// The most hand-overs that a message may ask for.
+pub const MAX_HANDS: u32 = 1_000;
+
+/// `void`: a written message is withdrawn, if its receiver has not handed it over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Void {
+    /// Which message.
+    pub seq: Seq,
 }
 
 /// `msg` with a key and no number: an ephemeral message.
@@ -320,6 +351,10 @@ pub struct Bye {
     pub is_final: bool,
     /// Words for people; may be empty.
     pub reason: String,
+    /// When a client should come back at the soonest; absent where the code's policy decides.
+    pub retry_after: Option<Duration>,
+    /// Whether a client asks for its state to be kept longer than usual, because it goes to sleep.
+    pub suspend: bool,
 }
 
 impl Bye {
@@ -327,13 +362,16 @@ impl Bye {
     /// transport was attached: so no settlement is lost with it.
     #[must_use]
     pub const fn of_transport(code: CloseCode, report: Option<Report>, reason: String) -> Self {
-        Self { code, end: false, report, handed: Vec::new(), is_final: false, reason }
+        let handed = Vec::new();
+        Self { code, end: false, report, handed, is_final: false, reason, retry_after: None, suspend: false }
     }
 
-    /// The last word of a connection: where its sender stands, after which it hands nothing more over.
+    /// The last word of an epoch: where its sender stands, after which it hands nothing more over. `handed` is what its
+    /// application has taken and not decided about. `end` says whether the connection ends too.
     #[must_use]
-    pub const fn last(code: CloseCode, report: Report) -> Self {
-        Self { code, end: true, report: Some(report), handed: Vec::new(), is_final: true, reason: String::new() }
+    pub const fn last(code: CloseCode, end: bool, report: Report, handed: Vec<Seq>) -> Self {
+        let reason = String::new();
+        Self { code, end, report: Some(report), handed, is_final: true, reason, retry_after: None, suspend: false }
     }
 
     /// What the last word proves of what was written to its sender in `epoch`, as a receipt would.

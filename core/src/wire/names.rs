@@ -7,6 +7,7 @@ pub(super) const HELLO: &str = "hello";
 pub(super) const CHALLENGE: &str = "challenge";
 pub(super) const WELCOME: &str = "welcome";
 pub(super) const MESSAGE: &str = "msg";
+pub(super) const VOID: &str = "void";
 pub(super) const ACK: &str = "ack";
 pub(super) const PING: &str = "ping";
 pub(super) const PONG: &str = "pong";
@@ -14,5 +15,10 @@ pub(super) const BYE: &str = "bye";
 
 /// How a reliable message starts when written by this crate.
 pub(super) const MESSAGE_HEADER: &str = concat!("{\"t\":\"", "msg", "\",\"seq\":");
+/// The rest of its envelope, in the order in which this crate writes it.
+pub(super) const ID_HEADER: &str = ",\"id\":\"";
+pub(super) const LANE_HEADER: &str = ",\"lane\":\"";
+pub(super) const IDEMPOTENT_HEADER: &str = ",\"idem\":true";
+pub(super) const HANDS_HEADER: &str = ",\"hands\":";
 /// What stands between the envelope and the payload.
 pub(super) const PAYLOAD_HEADER: &str = ",\"d\":";

@@ -4,6 +4,7 @@
 //! continue the peer's; then nothing is lost and nothing comes twice. Otherwise the epoch ends here, its receipt goes to the
 //! registry, and another begins.
 
+mod commands;
 mod input;
 mod output;
 
@@ -16,6 +17,7 @@ use core::time::Duration;
 
 use crate::connection;
 use crate::connection::Connection;
+use crate::connection::Currency;
 use crate::connection::Incoming;
 use crate::connection::Read;
 use crate::connection::Stats;
@@ -25,13 +27,10 @@ use crate::error::ApiMisuse;
 use crate::error::ProtocolError;
 use crate::id::Epoch;
 use crate::id::InstanceId;
-use crate::id::MessageId;
-use crate::id::Name;
+use crate::id::Lane;
 use crate::id::Principal;
 use crate::id::TransportId;
 use crate::link::Continuity;
-use crate::link::Delivery;
-use crate::link::Outgoing;
 use crate::outcome::NotDelivered;
 use crate::outcome::Unknown;
 use crate::reconnect::Ended;
@@ -49,7 +48,6 @@ use crate::wire::Bye;
 use crate::wire::CloseCode;
 use crate::wire::Frame;
 use crate::wire::Hello;
-use crate::wire::Payload;
 use crate::wire::Receipt;
 use crate::wire::Report;
 use crate::wire::Welcome;
@@ -81,6 +79,14 @@ pub struct Peer {
     is_end_untold: bool,
     /// When the application's patience ends. Armed while a close waits for the outbox.
     closing: Deadline,
+    /// When the client should come back, once the server drains.
+    drained: Option<Duration>,
+    /// When the credentials run out. Armed while attached, if they do.
+    expires: Deadline,
+    /// What an older copy than one that ran knows of its epoch, which does not go on: a receipt that is not final.
+    stale: Option<Receipt>,
+    /// Whether the client that leaves goes to sleep.
+    is_suspended: bool,
     outputs: VecDeque<PeerOutput>,
 }
 
@@ -88,18 +94,25 @@ impl Peer {
     /// A peer that has no transport yet.
     #[must_use]
     pub fn new(config: &Config, origin: Origin, now: Instant) -> Self {
+        let mut connection = Connection::new(config.connection.clone(), origin.epoch.as_bytes());
+        // A handle of the connection's life before must not decide about a message of this one.
+        connection.link_mut().begin_life(origin.id.generation.0 << 32);
         Self {
             clock: Clock::new(now),
             id: origin.id,
             principal: origin.principal,
             detach_ttl: config.detach_ttl,
-            connection: Connection::new(config.connection.clone(), origin.epoch.as_bytes()),
+            connection,
             epoch: origin.epoch,
             minted_for: origin.instance,
             is_joined: false,
             closed: None,
             is_end_untold: false,
             closing: Deadline::UNARMED,
+            drained: None,
+            expires: Deadline::UNARMED,
+            stale: None,
+            is_suspended: false,
             outputs: VecDeque::new(),
         }
     }
@@ -112,7 +125,8 @@ impl Peer {
                 self.outputs.push_back(PeerOutput::Close { transport: attach.transport, code: CloseCode::ENDED });
             }
             Command::Attach(attach) => self.attach(*attach, now),
-            Command::Expire | Command::Fence if self.is_over() => {}
+            Command::Expire | Command::Fence | Command::Revoke if self.is_over() => {}
+            Command::Revoke => self.end(PeerClosed::Revoked),
             Command::Expire => {
                 self.end_with_receipt(PeerClosed::Expired, Unknown::Expired, NotDelivered::Expired);
             }
@@ -135,6 +149,7 @@ impl Peer {
         if self.connection.transport() != Some(transport) {
             return;
         }
+        self.connection.notice_gap(now);
         match input {
             PeerInput::Received { incoming, .. } => self.on_received(incoming, now),
             PeerInput::Progress { read, written, .. } => self.connection.on_progress(read, written, now),
@@ -147,90 +162,19 @@ impl Peer {
     pub fn handle_timeout(&mut self, now: Instant) {
         let now = self.clock.advance(now);
         if self.closing.take_due(now) {
-            return self.end(PeerClosed::Cut);
+            return self.end_closing(PeerClosed::Cut);
         }
+        self.connection.notice_gap(now);
         if self.connection.handle_timeout(now) {
             self.end_transport(Ended::Stalled, Some(CloseCode::STALLED));
         }
-    }
-
-    /// Queues a reliable message and names it. Its one outcome will come as [`PeerEvent::Delivered`] or
-    /// [`PeerEvent::SendFailed`].
-    ///
-    /// # Errors
-    ///
-    /// [`ApiMisuse::QueueFull`], [`ApiMisuse::TooLarge`], [`ApiMisuse::IdInUse`], and [`ApiMisuse::Ended`] once the
-    /// connection is over or is being closed.
-    pub fn send(&mut self, message: Outgoing, now: Instant) -> Result<MessageId, ApiMisuse> {
-        self.clock.advance(now);
-        self.check_open()?;
-        self.connection.send(message)
-    }
-
-    /// Sends an ephemeral message: now or never, without an outcome.
-    ///
-    /// # Errors
-    ///
-    /// [`ApiMisuse::NotAttached`], [`ApiMisuse::TooLarge`], [`ApiMisuse::Ended`].
-    pub fn send_ephemeral(&mut self, key: Name, payload: Payload, now: Instant) -> Result<(), ApiMisuse> {
-        self.clock.advance(now);
-        self.check_open()?;
-        self.connection.send_ephemeral(key, payload)
-    }
-
-    /// Hands the next message over to the application. This is the hand-over, and with it the acceptance: the client will be
-    /// told that the application has it.
-    pub fn take(&mut self, now: Instant) -> Option<Delivery> {
-        let now = self.clock.advance(now);
-        self.connection.take(now)
-    }
-
-    /// Closes the transport with a code and keeps the state: the client comes back as the code's policy says. For a restart of
-    /// something in front, or to move the client elsewhere.
-    ///
-    /// # Errors
-    ///
-    /// [`ApiMisuse::ReservedCode`].
-    pub fn detach(&mut self, code: CloseCode, now: Instant) -> Result<(), ApiMisuse> {
-        self.clock.advance(now);
-        if !code.is_sendable() {
-            return Err(ApiMisuse::ReservedCode(code));
+        if self.expires.take_due(now) {
+            if self.drained.is_some() {
+                return self.end_closing(PeerClosed::Cut);
+            }
+            self.end_transport(Ended::CredentialsExpired, Some(CloseCode::UNAUTHENTICATED));
         }
-        if self.connection.transport().is_some() {
-            self.end_transport(Ended::Local, Some(code));
-        }
-        Ok(())
-    }
-
-    /// Ends the connection at once. Every message gets its outcome.
-    pub fn disconnect(&mut self, now: Instant) {
-        self.clock.advance(now);
-        if !self.is_over() {
-            let flushed = self.connection.link().outbox().is_empty();
-            self.end(if flushed { PeerClosed::Flushed } else { PeerClosed::Cut });
-        }
-    }
-
-    /// Ends the connection once every message has its outcome, or after `patience`, whichever comes first. Nothing more can be
-    /// sent.
-    pub fn close(&mut self, patience: Duration, now: Instant) {
-        let now = self.clock.advance(now);
-        if !self.is_over() {
-            self.closing.arm_no_later_than(now + patience);
-            self.close_if_flushed();
-        }
-    }
-
-    /// The server stops and loses the state: the transport is closed as going away, and every message gets its outcome. The
-    /// client comes back to whatever server runs then.
-    pub fn shut_down(&mut self, now: Instant) {
-        self.clock.advance(now);
-        if !self.is_over() {
-            self.close_transport(CloseCode::GOING_AWAY, "the server stops");
-            self.connection.link_mut().end_sending(None, Unknown::Shutdown, NotDelivered::Shutdown);
-            self.connection.link_mut().seal();
-            self.finish(PeerClosed::ShutDown);
-        }
+        self.close_if_flushed();
     }
 
     /// The next thing to do. Poll until there is none, then wait.
@@ -239,10 +183,7 @@ impl Peer {
             return Some(output);
         }
         if let Some(notice) = self.connection.link_mut().poll_notice() {
-            return Some(PeerOutput::Event(match notice.into_result(self.clock.now()) {
-                Ok(id) => PeerEvent::Delivered { id },
-                Err(failed) => PeerEvent::SendFailed(failed),
-            }));
+            return Some(PeerOutput::Event(notice.told(self.clock.now()).into()));
         }
         if let Some((transport, text)) = self.connection.poll_write(self.clock.now()) {
             return Some(PeerOutput::Write { transport, text });
@@ -254,7 +195,7 @@ impl Peer {
     /// When to call [`Peer::handle_timeout`]: the one timer.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        soonest([self.closing.poll_timeout(), self.connection.poll_timeout()])
+        soonest([self.closing.poll_timeout(), self.expires.poll_timeout(), self.connection.poll_timeout()])
     }
 
     /// Which peer it is.
@@ -281,16 +222,22 @@ impl Peer {
         self.closed.is_some()
     }
 
-    /// Whether a message of `len` bytes would find room in the outbox.
+    /// Whether a message of `len` bytes in this lane would find room in the outbox.
     #[must_use]
-    pub const fn has_room(&self, len: u64) -> bool {
-        self.connection.link().outbox().has_room(len)
+    pub fn has_room(&self, lane: &Lane, len: u64) -> bool {
+        self.connection.link().outbox().has_room(lane, len)
     }
 
     /// Whether [`Peer::take`] has something to hand over.
     #[must_use]
     pub fn has_delivery(&self) -> bool {
         self.connection.link().has_delivery()
+    }
+
+    /// Whether it ended with messages that nobody had decided about, or that had no outcome.
+    #[must_use]
+    pub const fn has_been_cut(&self) -> bool {
+        matches!(self.closed, Some(PeerClosed::Cut | PeerClosed::Drained { in_time: false }))
     }
 
     /// What it has counted.
@@ -329,7 +276,7 @@ impl Peer {
     }
 
     fn attach(&mut self, attach: Attach, now: Instant) {
-        let Attach { transport, hello, takes_over, mint, receipt, produced } = attach;
+        let Attach { transport, hello, takes_over, mint, receipt, produced, expires } = attach;
         if self.connection.transport().is_some() {
             let by = if takes_over { "another instance" } else { "a later transport" };
             self.close_transport(CloseCode::SUPERSEDED, by);
@@ -340,7 +287,7 @@ impl Peer {
         let (resumed, receipt) = match self.judge(&hello) {
             Verdict::Resume => {
                 let link = self.connection.link_mut();
-                link.on_seen(hello.seen).expect("the verdict looked at it");
+                link.on_seen(hello.seen, now).expect("the verdict looked at it");
                 link.on_report(&hello.report, now).expect("the verdict looked at it");
                 (true, None)
             }
@@ -353,7 +300,8 @@ impl Peer {
                 self.epoch = mint;
                 self.minted_for = hello.instance;
                 self.is_joined = false;
-                self.connection.link_mut().end_epoch(None, Unknown::EpochEnded);
+                self.stale = None;
+                self.connection.link_mut().end_epoch(None, Unknown::EpochEnded, true);
                 let receipt = sealed.clone().filter(|sealed| hello.epoch == Some(sealed.epoch)).or(receipt);
                 if let Some(receipt) = sealed {
                     self.answer(Answer::Sealed { receipt });
@@ -365,12 +313,16 @@ impl Peer {
         let (epoch, limits) = (self.epoch, hello.limits);
         let attach = connection::Attach { transport, epoch, resumed, limits, produced, measure: false };
         self.connection.attach(&attach, now);
+        self.expires = expires.map_or(Deadline::UNARMED, |at| Deadline::after(at, Duration::ZERO));
         self.answer(Answer::Attached { transport, epoch, is_named: is_named && resumed });
         self.tell(PeerEvent::Attached { resumed });
     }
 
     /// Whether the client's numbers continue this epoch.
     fn judge(&self, hello: &Hello) -> Verdict {
+        if self.stale.is_some() {
+            return Verdict::Fresh { is_final: false };
+        }
         if hello.epoch != Some(self.epoch) {
             return if hello.instance == self.minted_for && !self.is_joined {
                 Verdict::Restart
@@ -380,7 +332,7 @@ impl Peer {
         }
         let link = self.connection.link();
         let settlement = link.inbox().settlement();
-        let client_is_ahead = link.outbox().is_continued_by(&hello.report) == Continuity::PeerIsAhead
+        let client_is_ahead = link.outbox().flight().is_continued_by(&hello.report) == Continuity::PeerIsAhead
             || hello.base > settlement.received().next()
             || hello.seen > settlement.no();
         if client_is_ahead {
@@ -388,7 +340,7 @@ impl Peer {
             // says nothing about what its newer self has.
             return Verdict::Fresh { is_final: false };
         }
-        let client_is_behind = link.outbox().is_continued_by(&hello.report) == Continuity::PeerIsBehind
+        let client_is_behind = link.outbox().flight().is_continued_by(&hello.report) == Continuity::PeerIsBehind
             || hello.sent < settlement.received()
             || hello.seen < settlement.seen();
         if client_is_behind { Verdict::Fresh { is_final: true } } else { Verdict::Resume }
@@ -403,7 +355,7 @@ impl Peer {
             epoch: self.epoch,
             resumed,
             report: if resumed { link.report() } else { Report::default() },
-            seen: link.outbox().seen(),
+            seen: link.outbox().flight().seen(),
             limits: link.config().limits(),
             detach_ttl: self.detach_ttl,
             receipt: receipt.map(Box::new),
@@ -444,9 +396,10 @@ impl Peer {
                 // A report that is beyond what was sent is not believed; the transport ends anyway.
                 _ = self.connection.link_mut().on_report(report, now);
             }
+            self.is_suspended = bye.suspend;
             return self.end_transport(Ended::Closed(bye.code), Some(CloseCode::NORMAL));
         }
-        let sent = self.connection.link().outbox().sent();
+        let sent = self.connection.link().outbox().flight().sent();
         let receipt = bye.receipt(self.epoch).filter(|receipt| receipt.received <= sent);
         self.drop_transport(CloseCode::NORMAL);
         self.connection.link_mut().end_sending(receipt.as_ref(), Unknown::Ended, NotDelivered::Ended);
@@ -469,7 +422,9 @@ impl Peer {
             (None, _) => self.connection.detach(),
         };
         if let Some(transport) = transport {
-            self.answer(Answer::Detached { transport });
+            self.expires.disarm();
+            let is_suspended = core::mem::take(&mut self.is_suspended);
+            self.answer(Answer::Detached { transport, is_suspended });
             self.tell(PeerEvent::Detached { ended });
         }
     }
@@ -489,22 +444,50 @@ impl Peer {
 
     /// What is to be kept of this epoch. An epoch that nobody joined leaves nothing.
     fn seal(&self, is_final: bool) -> Option<Receipt> {
-        self.is_joined.then(|| self.connection.link().receipt(self.epoch, is_final))
+        let receipt = || self.connection.link().receipt(self.epoch, is_final);
+        self.is_joined.then(|| self.stale.clone().unwrap_or_else(receipt))
     }
 
     fn close_if_flushed(&mut self) {
-        if self.closing.poll_timeout().is_some() && self.connection.link().outbox().is_empty() {
-            self.end(PeerClosed::Flushed);
+        let link = self.connection.link();
+        let is_waiting = self.drained.is_some() && link.inbox().has_in_hands();
+        if self.closing.poll_timeout().is_some() && link.outbox().is_empty() && !is_waiting {
+            self.end_closing(PeerClosed::Flushed);
         }
+    }
+
+    /// A close, or a drain, comes to its end.
+    fn end_closing(&mut self, closed: PeerClosed) {
+        let Some(retry_after) = self.drained else { return self.end(closed) };
+        if let Some((transport, text)) = self.connection.last_word(CloseCode::RESTART, false, Some(retry_after)) {
+            self.outputs.push_back(PeerOutput::Write { transport, text });
+        }
+        self.drop_transport(CloseCode::RESTART);
+        let in_time = closed == PeerClosed::Flushed;
+        self.end_with_receipt(PeerClosed::Drained { in_time }, Unknown::Shutdown, NotDelivered::Shutdown);
     }
 
     /// Ends the connection from this side, with a last word where somebody hears it.
     fn end(&mut self, closed: PeerClosed) {
-        if let Some((transport, text)) = self.connection.last_word(CloseCode::ENDED) {
+        let code = if closed == PeerClosed::Revoked { CloseCode::FORBIDDEN } else { CloseCode::ENDED };
+        if let Some((transport, text)) = self.connection.last_word(code, true, None) {
             self.outputs.push_back(PeerOutput::Write { transport, text });
         }
-        self.drop_transport(CloseCode::ENDED);
+        self.drop_transport(code);
         self.end_with_receipt(closed, Unknown::Closed, NotDelivered::Closed);
+    }
+
+    /// Goes on from a stored state, without a transport.
+    pub(super) fn restore(&mut self, instance: &InstanceId, currency: Currency) {
+        self.outputs.clear();
+        // Another life of this peer, and the other peers of this life, must not name their messages as this one does.
+        let mut nonce = *self.epoch.as_bytes();
+        nonce.iter_mut().zip(instance.as_bytes()).for_each(|(byte, other)| *byte ^= other);
+        if currency == Currency::Stale && self.stale.is_none() {
+            self.stale = Some(self.connection.link().receipt(self.epoch, false));
+        }
+        self.connection.restore(&nonce, currency);
+        self.expires.disarm();
     }
 
     /// Ends the state: nothing more is handed over, and the receipt says so.
@@ -520,6 +503,7 @@ impl Peer {
     fn finish(&mut self, closed: PeerClosed) {
         self.connection.forget_epoch();
         self.closing.disarm();
+        self.expires.disarm();
         self.closed = Some(closed);
         self.is_end_untold = true;
     }

@@ -6,10 +6,11 @@
 //! Secrets and nonces are 128 bits from the system's CSPRNG, minted by the adapter and handed in. The core derives from
 //! them and never makes one up.
 
+mod error;
+mod name;
+
 use core::fmt;
 use core::str::FromStr;
-
-use alloc::sync::Arc;
 
 use sha2::Digest;
 use sha2::Sha256;
@@ -17,26 +18,10 @@ use subtle::ConstantTimeEq;
 use uuid::Builder;
 use uuid::Uuid;
 
-/// What is wrong with the text of an identifier.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
-#[non_exhaustive]
-pub enum IdError {
-    /// A connection id does not start with `cid-`.
-    #[error("it does not start with \"cid-\"")]
-    Prefix,
-    /// A UUID is not of the form 8-4-4-4-12 hexadecimal digits.
-    #[error("it is not a UUID of the form 8-4-4-4-12 hexadecimal digits")]
-    Uuid,
-    /// A key or nonce is not 32 hexadecimal digits.
-    #[error("it is not 32 hexadecimal digits")]
-    Hex,
-    /// A name is empty.
-    #[error("it is empty")]
-    Empty,
-    /// A name is longer than [`Name::MAX_LEN`] bytes.
-    #[error("it is longer than {} bytes", Name::MAX_LEN)]
-    TooLong,
-}
+pub use self::error::IdError;
+pub use self::name::Code;
+pub use self::name::Lane;
+pub use self::name::Name;
 
 /// What keys and nonces share: 128 bits from the system's CSPRNG, 32 hexadecimal digits on the wire.
 macro_rules! nonce {
@@ -379,58 +364,6 @@ macro_rules! wire_number {
 
 wire_number!(Seq, ReportNo, Attempt, PingNo);
 
-/// A short name that an application gives: the key of an ephemeral message, a principal.
-///
-/// 1 to [`Name::MAX_LEN`] bytes of text, cheap to clone.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Name(Arc<str>);
-
-impl Name {
-    /// The longest name, in bytes: long enough for a UUID with a prefix or an e-mail address, short enough to bound tables.
-    pub const MAX_LEN: usize = 128;
-
-    /// Checks the length and keeps the text.
-    ///
-    /// # Errors
-    ///
-    /// [`IdError::Empty`] or [`IdError::TooLong`].
-    pub fn new(text: &str) -> Result<Self, IdError> {
-        if text.is_empty() {
-            Err(IdError::Empty)
-        } else if text.len() > Self::MAX_LEN {
-            Err(IdError::TooLong)
-        } else {
-            Ok(Self(text.into()))
-        }
-    }
-
-    /// The text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for Name {
-    type Err = IdError;
-
-    fn from_str(text: &str) -> Result<Self, IdError> {
-        Self::new(text)
-    }
-}
-
-impl fmt::Display for Name {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for Name {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&*self.0, f)
-    }
-}
-
 /// Whom the application took the other side for when it authenticated the hello.
 ///
 /// A connection belongs to one principal for life. Where nothing is authenticated each connection is its own principal.
@@ -527,7 +460,7 @@ mod tests {
     #[test]
     fn a_name_has_one_to_128_bytes() {
         assert_eq!(Name::new(""), Err(IdError::Empty));
-        assert_eq!(Name::new(&"x".repeat(129)), Err(IdError::TooLong));
+        assert_eq!(Name::new(&"x".repeat(129)), Err(IdError::TooLong { limit: 128 }));
         assert_eq!(Name::new(&"x".repeat(128)).expect("128 bytes").as_str().len(), 128);
     }
 

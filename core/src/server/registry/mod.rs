@@ -4,11 +4,15 @@
 //! the principal is the connection's own, no newer hello has come, no other instance is evicted unasked) before anything of a
 //! connection changes. Then the registry tells the connection's peer to attach it, and has nothing more to do with its bytes.
 
+mod input;
+mod output;
+
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::string::ToString;
+use alloc::vec::Vec;
 
 use core::net::IpAddr;
 use core::time::Duration;
@@ -35,6 +39,7 @@ use crate::server::event::RegistryEvent;
 use crate::server::greeting;
 use crate::server::receipts::Receipts;
 use crate::server::state::Standing;
+use crate::server::visitors::Admission;
 use crate::server::visitors::Mint;
 use crate::server::visitors::Stage;
 use crate::server::visitors::Visitors;
@@ -46,91 +51,9 @@ use crate::wire::CloseCode;
 use crate::wire::Frame;
 use crate::wire::Hello;
 use crate::wire::Receipt;
-use crate::wire::Token;
 
-/// What happened outside of a registry.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum RegistryInput<'a> {
-    /// A transport was accepted. Say so before its WebSocket handshake: the caps and the deadline count from here.
-    Accepted {
-        /// What to call it: a number never used before.
-        transport: TransportId,
-        /// Where it comes from, where that is known.
-        address: Option<IpAddr>,
-        /// What only the system's CSPRNG may make.
-        mint: Mint,
-    },
-    /// A WebSocket message came on a transport that is not attached.
-    Received {
-        /// On which transport.
-        transport: TransportId,
-        /// What came.
-        incoming: Incoming<'a>,
-    },
-    /// A transport that is not attached is gone.
-    Closed {
-        /// Which one.
-        transport: TransportId,
-    },
-    /// The application answers [`RegistryOutput::Authenticate`].
-    Authenticated {
-        /// Which transport.
-        transport: TransportId,
-        /// Whose credentials they are; `None` refuses them.
-        principal: Option<Principal>,
-    },
-    /// A peer answers.
-    Answered {
-        /// Which peer.
-        peer: PeerId,
-        /// What it says.
-        answer: Answer,
-    },
-    /// A peer is gone without a last answer: its task has died.
-    PeerGone {
-        /// Which peer.
-        peer: PeerId,
-    },
-}
-
-/// What a registry wants done.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum RegistryOutput {
-    /// Write one WebSocket text message on a transport that is not attached.
-    Write {
-        /// On which transport.
-        transport: TransportId,
-        /// The message.
-        text: String,
-    },
-    /// Close a transport that is not attached. It is dead from here on.
-    Close {
-        /// Which one.
-        transport: TransportId,
-        /// The close code to send.
-        code: CloseCode,
-    },
-    /// Ask the application whose credentials these are, then say [`RegistryInput::Authenticated`].
-    Authenticate {
-        /// For which transport.
-        transport: TransportId,
-        /// The connection that it asks for.
-        cid: ConnectionId,
-        /// The credentials in its hello.
-        token: Option<Token>,
-    },
-    /// Make a peer: the connection is new.
-    Create(Origin),
-    /// Tell a peer.
-    Command {
-        /// Which peer.
-        peer: PeerId,
-        /// What to tell it.
-        command: Command,
-    },
-    /// Tell the application.
-    Event(RegistryEvent),
-}
+pub use self::input::RegistryInput;
+pub use self::output::RegistryOutput;
 
 /// How many evicted instances a connection remembers. Each is a clone that may come back once to learn that it was evicted.
 const MAX_EVICTED: usize = 8;
@@ -201,7 +124,7 @@ impl Registry {
             RegistryInput::Accepted { transport, address, mint } => self.on_accepted(transport, address, mint, now),
             RegistryInput::Received { transport, incoming } => self.on_received(transport, incoming, now),
             RegistryInput::Closed { transport } => self.on_closed(transport),
-            RegistryInput::Authenticated { transport, principal } => self.on_authenticated(transport, principal, now),
+            RegistryInput::Authenticated { transport, admission } => self.on_authenticated(transport, admission, now),
             RegistryInput::Answered { peer, answer } => self.on_answered(peer, answer, now),
             RegistryInput::PeerGone { peer } => {
                 if self.entry_of(peer).is_some() {
@@ -230,6 +153,42 @@ impl Registry {
             }
         }
         self.receipts.handle_timeout(now);
+    }
+
+    /// Revokes a connection: its transport is closed, and it ends. Whoever comes with its key begins another, if the
+    /// application lets them in; who was let in before and waits has to be let in again. Returns whether there was one.
+    pub fn revoke(&mut self, cid: &ConnectionId, now: Instant) -> bool {
+        let now = self.clock.advance(now);
+        for transport in self.visitors.admitted(|hello, _| hello.cid == *cid) {
+            self.refuse(transport, Refusal::Unauthenticated);
+        }
+        let Some(entry) = self.entries.get_mut(cid) else { return false };
+        let peer = PeerId { cid: *cid, generation: entry.generation };
+        entry.standing.move_to_ending();
+        self.deadlines.insert(*cid, (), now + self.peer_timeout());
+        self.outputs.push_back(RegistryOutput::Command { peer, command: Command::Revoke });
+        true
+    }
+
+    /// Revokes every connection of a principal, and returns how many there were.
+    pub fn revoke_all(&mut self, principal: &Principal, now: Instant) -> usize {
+        for transport in self.visitors.admitted(|_, admission| admission.principal == *principal) {
+            self.refuse(transport, Refusal::Unauthenticated);
+        }
+        let of_principal = |(cid, entry): (&ConnectionId, &Entry)| (entry.principal == *principal).then_some(*cid);
+        let cids: Vec<ConnectionId> = self.entries.iter().filter_map(of_principal).collect();
+        cids.into_iter().filter(|cid| self.revoke(cid, now)).count()
+    }
+
+    /// Goes on from a stored state: no transport lives any more, and each connection is detached from now on.
+    pub(super) fn restore(&mut self, now: Instant) {
+        self.outputs.clear();
+        self.visitors = Visitors::default();
+        for (cid, entry) in &mut self.entries {
+            entry.standing = Standing::detached();
+            entry.queued = None;
+            self.deadlines.insert(*cid, (), now + self.config.detach_ttl);
+        }
     }
 
     /// The next thing to do. Poll until there is none, then wait.
@@ -323,7 +282,7 @@ impl Registry {
 
     fn on_hello(&mut self, transport: TransportId, hello: Box<Hello>, now: Instant) {
         let Some(visitor) = self.visitors.get_mut(transport) else { return };
-        if let Stage::Challenged { hello: challenged, principal } = &visitor.stage {
+        if let Stage::Challenged { hello: challenged, admission, .. } = &visitor.stage {
             // The answer is the same hello with the fence; only where the client stands may have moved on.
             let is_same = (hello.key, hello.cid, hello.instance, hello.attempt)
                 == (challenged.key, challenged.cid, challenged.instance, challenged.attempt);
@@ -332,40 +291,43 @@ impl Registry {
                     ProtocolError::Unexpected { frame: "hello", place: "in answer to a challenge that asks otherwise" };
                 return self.refuse(transport, Refusal::Protocol(refusal));
             }
-            let principal = principal.clone();
-            return self.consider(transport, hello, principal, now);
+            let admission = admission.clone();
+            return self.consider(transport, hello, admission, now);
         }
         if !hello.cid.is_owned_by(&hello.key) {
             return self.refuse(transport, Refusal::WrongKey);
         }
         if !self.config.authenticate {
-            let principal = Principal::Connection(hello.cid);
-            return self.consider(transport, hello, principal, now);
+            let admission = Principal::Connection(hello.cid).into();
+            return self.consider(transport, hello, admission, now);
         }
         let (cid, token) = (hello.cid, hello.token.clone());
         visitor.stage = Stage::Authenticating { hello };
         self.outputs.push_back(RegistryOutput::Authenticate { transport, cid, token });
     }
 
-    fn on_authenticated(&mut self, transport: TransportId, principal: Option<Principal>, now: Instant) {
+    fn on_authenticated(&mut self, transport: TransportId, admission: Option<Admission>, now: Instant) {
         let Some(visitor) = self.visitors.get_mut(transport) else { return };
         let Stage::Authenticating { hello } = &visitor.stage else { return };
-        match principal {
-            Some(principal) => {
+        match admission {
+            Some(admission) => {
                 let hello = hello.clone();
-                self.consider(transport, hello, principal, now);
+                self.consider(transport, hello, admission, now);
             }
             None => self.refuse(transport, Refusal::Unauthenticated),
         }
     }
 
     /// Decides about a hello whose key and credentials are good.
-    fn consider(&mut self, transport: TransportId, hello: Box<Hello>, principal: Principal, now: Instant) {
+    fn consider(&mut self, transport: TransportId, hello: Box<Hello>, admission: Admission, now: Instant) {
+        if admission.expires.is_some_and(|at| at <= now) {
+            return self.refuse(transport, Refusal::Unauthenticated);
+        }
         let cid = hello.cid;
         let Some(entry) = self.entries.get_mut(&cid) else {
-            return self.register(transport, &hello, principal, now);
+            return self.register(transport, &hello, admission, now);
         };
-        if entry.principal != principal {
+        if entry.principal != admission.principal {
             return self.refuse(transport, Refusal::Forbidden);
         }
         if entry.evicted.contains(&hello.instance) {
@@ -381,8 +343,12 @@ impl Registry {
                 let mut text = String::new();
                 Frame::Challenge(Challenge { fence: visitor.mint.fence }).encode(&mut text);
                 visitor.produced += text.len();
-                visitor.stage = Stage::Challenged { hello, principal };
+                visitor.stage = Stage::Challenged { hello, admission, rival: entry.instance };
                 return self.outputs.push_back(RegistryOutput::Write { transport, text });
+            }
+            // It was alive when it was challenged, and perhaps no more when somebody else took over since.
+            if matches!(visitor.stage, Stage::Challenged { rival, .. } if rival != entry.instance) {
+                return self.refuse(transport, Refusal::Overtaken);
             }
         }
         if entry.standing.is_asked() {
@@ -392,17 +358,18 @@ impl Registry {
             }
             let overtaken = entry.queued.replace(transport);
             let visitor = self.visitors.get_mut(transport).expect("a hello came on a transport that is counted");
-            visitor.stage = Stage::Queued { hello, principal };
+            visitor.stage = Stage::Queued { hello, admission };
             if let Some(overtaken) = overtaken.filter(|overtaken| *overtaken != transport) {
                 self.refuse(overtaken, Refusal::Overtaken);
             }
             return;
         }
-        self.attach(transport, &hello, now);
+        self.attach(transport, &hello, admission.expires, now);
     }
 
     /// A connection that nobody knows.
-    fn register(&mut self, transport: TransportId, hello: &Hello, principal: Principal, now: Instant) {
+    fn register(&mut self, transport: TransportId, hello: &Hello, admission: Admission, now: Instant) {
+        let Admission { principal, expires } = admission;
         if self.entries.len() >= self.config.max_connections {
             return self.refuse(transport, Refusal::TooMany { of: "in all" });
         }
@@ -437,11 +404,11 @@ impl Registry {
         self.tell(RegistryEvent::Registered { cid: hello.cid, principal: principal.clone() });
         let origin = Origin { id, principal, epoch: mint.epoch, instance: hello.instance };
         self.outputs.push_back(RegistryOutput::Create(origin));
-        self.command_attach(transport, hello, false, now);
+        self.command_attach(transport, hello, false, expires, now);
     }
 
     /// A hello that may attach to a connection that stands ready for it.
-    fn attach(&mut self, transport: TransportId, hello: &Hello, now: Instant) {
+    fn attach(&mut self, transport: TransportId, hello: &Hello, expires: Option<Instant>, now: Instant) {
         let entry = self.entries.get_mut(&hello.cid).expect("the hello's connection is registered");
         let takes_over = entry.instance != hello.instance;
         if takes_over {
@@ -458,10 +425,17 @@ impl Registry {
         if takes_over {
             self.tell(RegistryEvent::TakenOver { cid: hello.cid });
         }
-        self.command_attach(transport, hello, takes_over, now);
+        self.command_attach(transport, hello, takes_over, expires, now);
     }
 
-    fn command_attach(&mut self, transport: TransportId, hello: &Hello, takes_over: bool, now: Instant) {
+    fn command_attach(
+        &mut self,
+        transport: TransportId,
+        hello: &Hello,
+        takes_over: bool,
+        expires: Option<Instant>,
+        now: Instant,
+    ) {
         let cid = hello.cid;
         let entry = &self.entries[&cid];
         let receipt = hello.epoch.and_then(|epoch| self.receipts.find(cid, epoch, &entry.principal)).cloned();
@@ -469,7 +443,7 @@ impl Registry {
         let (mint, produced) = (visitor.mint.epoch, visitor.produced);
         self.visitors.on_attached(transport);
         self.deadlines.insert(cid, (), now + self.peer_timeout());
-        let attach = Attach { transport, hello: hello.clone(), takes_over, mint, receipt, produced };
+        let attach = Attach { transport, hello: hello.clone(), takes_over, mint, receipt, produced, expires };
         let peer = PeerId { cid, generation: entry.generation };
         self.outputs.push_back(RegistryOutput::Command { peer, command: Command::Attach(Box::new(attach)) });
     }
@@ -489,10 +463,11 @@ impl Registry {
                     self.dequeue(cid, now);
                 }
             }
-            Answer::Detached { transport } => {
+            Answer::Detached { transport, is_suspended } => {
                 if entry.standing.move_to_detached(transport) {
                     self.visitors.remove(transport);
-                    self.deadlines.insert(cid, (), now + self.config.detach_ttl);
+                    let ttl = if is_suspended { self.config.suspended_ttl } else { self.config.detach_ttl };
+                    self.deadlines.insert(cid, (), now + ttl);
                 }
             }
             Answer::Sealed { receipt } => {
@@ -542,11 +517,11 @@ impl Registry {
 
     fn reconsider(&mut self, transport: TransportId, now: Instant) {
         let visitor = self.visitors.get_mut(transport).expect("a queued transport is counted");
-        let Stage::Queued { hello, principal } = &visitor.stage else {
+        let Stage::Queued { hello, admission } = &visitor.stage else {
             unreachable!("only a queued hello is looked at again");
         };
-        let (hello, principal) = (hello.clone(), principal.clone());
-        self.consider(transport, hello, principal, now);
+        let (hello, admission) = (hello.clone(), admission.clone());
+        self.consider(transport, hello, admission, now);
     }
 
     fn unqueue(&mut self, cid: ConnectionId, transport: TransportId) {
