@@ -14,7 +14,8 @@ import secrets
 import sys
 import time
 import uuid
-from collections import deque
+from collections import OrderedDict, deque
+from contextlib import suppress
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, NegotiationError
@@ -22,80 +23,69 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 SUBPROTOCOL = "reattach.v1"
 WINDOW, WINDOW_BYTES, MAX_PAYLOAD = 256, 2 << 20, 4 << 20  # what this client announces (§13)
 FRAME_MAX, BATCH, BIGGEST = 131072, 64 << 10, 2**53 - 1  # §2
-QUEUE, ACK_DELAY, MIN_RATE, STABLE = 100, 0.02, 256, 5.0  # §13
-
+OUTBOX, OUTBOX_BYTES, ATTEMPTS, ACK_DELAY, MIN_RATE, STABLE = 200, 2 << 20, 4, 0.02, 256, 5.0  # §13
 
 def log(*words):
     print(f"{time.monotonic():.3f}", *words, file=sys.stderr)
 
-
 class Malformed(Exception):
     """A frame that §2 calls malformed."""
 
-
 class Closed(Exception):
-    """The transport is over, with this code. `word` says what the server did that the protocol forbids, if it did."""
-
-    def __init__(self, code, word=None):
+    """The transport is over, with this code. `word` says what the server did that the protocol forbids, if it did; `said`
+    whether the server knows already, for a `bye` has been written or read."""
+    def __init__(self, code, word=None, said=False):
         super().__init__(code, word)
-        self.code, self.word = code, word
+        self.code, self.word, self.said = code, word, said
 
+class OldCopy(Exception):
+    """The server stands below what it has told before (§4, welcome)."""
 
 class GiveUp(Exception):
     """The policy of §11 allows no further try."""
 
-
 class Identity:
     """A secret key and the public connection id that is made from it (§3)."""
-
     def __init__(self, key=None):
         self.key = (key or secrets.token_hex(16)).lower()
         digest = bytearray(hashlib.sha256(bytes.fromhex(self.key)).digest()[:16])
         digest[6], digest[8] = digest[6] & 0x0F | 0x80, digest[8] & 0x3F | 0x80
         self.cid = f"cid-{uuid.UUID(bytes=bytes(digest))}"
 
-
 # ---- The wire: a predicate for each type of value (§2), a table of frames (§4), the reader of one line.
 
 def number(low=0, high=BIGGEST):
     return lambda v: type(v) is int and low <= v <= high
 
-
 def text(low, high):
     return lambda v: isinstance(v, str) and low <= len(v.encode("utf-8", "surrogatepass")) <= high
-
 
 def pattern(regex):
     return lambda v: isinstance(v, str) and re.fullmatch(regex, v, re.A | re.I) is not None
 
-
 def flag(v):
     return isinstance(v, bool)
-
 
 def seqs(v):
     return isinstance(v, list) and all(map(number(1), v)) and all(a < b for a, b in zip(v, v[1:]))
 
-
 def exceptions(v):
     """The list `except`: objects of known kinds, by rising seq."""
-    return isinstance(v, list) and all(
+    return isinstance(v, list) and len(v) <= 512 and all(
         check(e, {"seq": number(1), **EXCEPTIONS[e["is"]][0]}, EXCEPTIONS[e["is"]][1]) for e in v
     ) and seqs([e["seq"] for e in v])
-
 
 def receipt(v):
     """The `receipt` of a welcome (§8)."""
     return bool(check(v, {"epoch": NONCE}, {**REPORT, "seen": number(), "handed": seqs, "final": flag}))
 
-
 UUID = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-NONCE, NAME, WORDS = pattern("[0-9a-f]{32}"), text(1, 128), text(0, 256)
+NONCE, NAME, WORDS, CODE = pattern("[0-9a-f]{32}"), text(1, 128), text(0, 256), pattern("[a-z0-9_.:/-]{1,64}")
 REPORT = {"received": number(), "settled": number(), "no": number(), "except": exceptions}
 EXCEPTIONS = {  # kind: keys it must have, keys it may have
     "pending": ({}, {}), "voided": ({}, {}), "abandoned": ({}, {}),
-    "deferred": ({"times": number(1), "code": NAME}, {"retryAfter": number()}),
-    "rejected": ({"code": NAME}, {"reason": WORDS}),
+    "deferred": ({"times": number(1), "code": CODE}, {"retryAfter": number()}),
+    "rejected": ({"code": CODE}, {"reason": WORDS}),
 }
 FRAMES = {  # type: keys it must have, keys it may have; of a hello it is enough that no server sends one
     "hello": ({}, {}),
@@ -103,22 +93,22 @@ FRAMES = {  # type: keys it must have, keys it may have; of a hello it is enough
     "welcome": ({"cid": pattern("cid-" + UUID), "epoch": NONCE, "resumed": flag, "window": number(1, 16384),
                  "windowBytes": number(1), "maxPayload": number(1), "detachTtl": number()},
                 {**REPORT, "seen": number(), "receipt": receipt}),
-    "msg": ({}, {"seq": number(1), "key": NAME, "id": pattern(UUID)}),
+    "msg": ({}, {"seq": number(1), "key": NAME, "id": pattern(UUID), "lane": NAME, "idem": flag, "hands": number(1, 1000)}),
+    "void": ({"seq": number(1)}, {}),
     "ack": ({}, {**REPORT, "seen": number()}),
     "ping": ({"n": number(1)}, {"seen": number()}),
     "pong": ({"n": number(1)}, REPORT),
-    "bye": ({"code": number(1000, 4999)}, {**REPORT, "end": flag, "handed": seqs, "final": flag, "reason": WORDS}),
+    "bye": ({"code": lambda v: type(v) is int and (1000 <= v <= 1003 or 1007 <= v <= 1014 or 3000 <= v <= 4999)},
+            {**REPORT, "end": flag, "handed": seqs, "final": flag, "reason": WORDS, "retryAfter": number(),
+             "suspend": flag}),
 }
-
 
 class Keys(dict):
     """An object of JSON that remembers how many keys it had and which ones stood twice."""
-
     def __init__(self, pairs):
         super().__init__(pairs)
         names = [name for name, _ in pairs]
         self.count, self.twice = len(names), {n for n in names if names.count(n) > 1} if len(self) < len(names) else ()
-
 
 def check(keys, must, may):
     """The object without nulls, when each known key is of its type and stands once (§2); else Malformed."""
@@ -134,30 +124,25 @@ def check(keys, must, may):
         raise Malformed("the report contradicts itself")
     return keys
 
-
 def refuse(constant):
     raise ValueError(constant)  # NaN and Infinity, which Python reads and RFC 8259 does not have
 
-
 def loads(line):
     return json.loads(line, object_pairs_hook=Keys, parse_constant=refuse)
-
 
 def depth(v):
     inner = v.values() if isinstance(v, dict) else v if isinstance(v, list) else None
     return 0 if inner is None else 1 + max(map(depth, inner), default=0)
 
-
 class Frame:
     """One line. `payload` is the text of `d`: the last key of a `msg`, so it can be cut off unread (§2). Leaving it
     unread until the application takes it also keeps one bad payload from breaking every reattach at the same seq."""
-
     def __init__(self, line):
         try:
             keys, self.payload = self.split(line)
             self.t = keys["t"]
             self.keys = check(keys, *FRAMES.get(self.t, ({}, {})))
-            if depth(keys) > 64:
+            if depth(keys) > 65:  # a value nests at most 64 deep, and the frame is around it
                 raise Malformed("too deep")
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise Malformed(f"not such an object: {error!r}") from None
@@ -179,200 +164,440 @@ class Frame:
             break
         return loads(line), ""
 
-
 def encode(t, **keys):
     return json.dumps({"t": t, **keys}, separators=(",", ":"))
-
 
 # ---- The two directions (§6).
 
 class Window:
-    """How much may be written and not final at once (§6): the same rule for what we write and for what comes."""
-
+    """How much may be held at once, and how much of it by one lane (§6): for what we write, for what comes, and for what
+    the outbox holds."""
     def __init__(self, count, size):
         self.count, self.size = count, size
 
-    def allows(self, sizes, size, count):
-        """Whether one more of `size` bytes may join those of `sizes`, of which there may be `count`."""
-        small = [s for s in sizes if s <= self.size // 2]
-        if len(sizes) >= count:
+    def allows(self, held, size):
+        """Whether one more of `size` bytes may join `held`, a list of (lane, size)."""
+        small = [s for _, s in held if s <= self.size // 2]
+        if len(held) >= self.count:
             return False
-        return len(small) == len(sizes) if size > self.size // 2 else sum(small) + size <= self.size
+        return len(small) == len(held) if size > self.size // 2 else sum(small) + size <= self.size
 
+    def shares(self, held, lane):
+        """Whether this lane holds fewer places than are free, and fewer bytes than are free, or none."""
+        small = [(owner, s) for owner, s in held if s <= self.size // 2]
+        mine = sum(s for owner, s in small if owner == lane)
+        return (sum(owner == lane for owner, _ in held) < self.count - len(held)
+                and (mine == 0 or mine < self.size - sum(s for _, s in small)))
 
 class Message:
-    """A reliable message of ours: `n` is for the tally, `payload` the JSON text."""
-
-    def __init__(self, n, payload):
+    """A reliable message of ours: `n` is for the tally, `payload` the JSON text, `deadline` a moment."""
+    def __init__(self, n, payload, lane=None, name=None, idem=False, hands=None, deadline=None):
         self.n, self.payload, self.size, self.outcome = n, payload, len(payload.encode()), None
+        self.lane, self.deadline, self.idem = lane, deadline, idem
+        self.keys = {k: v for k, v in {"id": name, "lane": lane, "idem": idem or None, "hands": hands}.items() if v}
+        self.lost, self.resent = 0, False  # attempts lost (§6); whether it was sent again in another epoch
+        self.queued()
 
+    def queued(self):
+        """Not written in this epoch."""
+        self.seq, self.withdrawn, self.void_due, self.deferred = None, None, False, 0
+        self.left, self.ping = None, 0  # when its bytes had left, and the last ping before it, on this transport
+
+    def frame(self):
+        return json.dumps({"t": "msg", "seq": self.seq, **self.keys}, separators=(",", ":"))[:-1] + f',"d":{self.payload}}}'
 
 class Outbox:
-    """What this side sends. `queue` holds what was never written, `written` what has a seq and no outcome yet. What is
-    below `cursor` was written on this transport or had come before it; to write again is to move the cursor back (§7).
-    `decided(message, outcome)` is called once for each message."""
-
+    """What this side sends. `queue` holds what was never written, `written` what has a seq and is not final (one whose
+    outcome was told early, as unknown, stays: it keeps its place). What is below `cursor` was written on this transport
+    or had come before it; to write again is to move the cursor back (§7). `decided(message, outcome)` is called once for
+    each message, `deferred(message)` whenever one failed for now."""
     FINAL = {"rejected": "rejected", "voided": "notDelivered", "abandoned": "unknown"}
 
-    def __init__(self, decided):
-        self.decided, self.queue, self.space = decided, deque(), asyncio.Event()
-        self.space.set()
+    def __init__(self, decided, deferred, void_timeout):
+        self.decided, self.deferred, self.void_timeout = decided, deferred, void_timeout
+        self.queue, self.limit, self.space = deque(), Window(OUTBOX, OUTBOX_BYTES), asyncio.Event()
         self.restart()
 
     def restart(self):
         """A new epoch: seqs from 1, watermarks at 0; the queue stays (§7)."""
         self.written, self.sent, self.cursor = {}, 0, 1
         self.received = self.settled = self.seen = 0  # how far the other side's report goes
+        self.attached_with = None  # `received` when the last transport was attached
 
     def attach(self, welcome):
-        """Take over the other side's limits, and write again from what it has not received (§7)."""
+        """Take over the other side's limits, and write again from what it has not received (§7). A transport that took
+        the lowest message away and moved nothing has cost that message an attempt (§6)."""
         self.window, self.max_payload = Window(welcome["window"], welcome["windowBytes"]), welcome["maxPayload"]
+        lowest = self.written.get(self.received + 1)
+        if lowest and lowest.left and self.attached_with == self.received:
+            self.lose(lowest)
+        self.attached_with = self.received
+        for message in self.written.values():
+            message.left, message.ping = None, 0
+            if message.seq > self.received and message.size > self.max_payload:
+                self.withdraw(message)
+            message.void_due = message.withdrawn is not None
         self.cursor = self.received + 1
 
-    def put(self, message):
-        self.queue.append(message)
-        if len(self.queue) >= QUEUE:
-            self.space.clear()
+    def lose(self, message):
+        message.lost += 1
+        if message.lost >= ATTEMPTS:
+            self.withdraw(message)
 
-    def next_frame(self):
-        """The next `msg` that may be written now, an old one before any new one, or None. Half of the window's places
-        stay free, for lanes."""
-        while self.cursor <= self.sent and self.cursor not in self.written:
+    def may_put(self, message):
+        """Whether the outbox has room for one more of this lane (§6)."""
+        held = [(m.lane, m.size) for m in (*self.queue, *self.written.values())]
+        return self.limit.allows(held, message.size) and self.limit.shares(held, message.lane)
+
+    def next_frame(self, ping):
+        """The next `msg` or `void` that may be written now, behind the ping of that number: voids, then what has to be
+        written again, then what is new. None when there is nothing."""
+        for message in self.written.values():
+            if message.void_due:
+                message.void_due = False
+                return encode("void", seq=message.seq)
+        while self.cursor <= self.sent:
+            message = self.written.get(self.cursor)
+            if message and message.withdrawn is None:
+                under_way = [(m.lane, m.size) for seq, m in self.written.items() if seq < self.cursor]
+                return self.write(message, ping) if self.window.allows(under_way, message.size) else None
             self.cursor += 1
-        while self.cursor > self.sent and self.queue and self.queue[0].size > self.max_payload:
-            self.decide(self.queue.popleft(), "notDelivered")  # a sender MUST NOT send it (§2)
-        message = self.written.get(self.cursor) or (self.queue[0] if self.queue else None)
-        under_way = [m.size for seq, m in self.written.items() if seq < self.cursor]
-        if not message or not self.window.allows(under_way, message.size, max(1, self.window.count // 2)):
-            return None
-        if self.cursor > self.sent:
-            self.sent += 1
-            self.written[self.sent] = self.queue.popleft()
-            self.space.set()
-        seq, self.cursor = self.cursor, self.cursor + 1
-        return f'{{"t":"msg","seq":{seq},"d":{message.payload}}}'
+        for message in [m for m in self.queue if m.size > self.max_payload]:
+            self.withdraw(message)  # a sender MUST NOT send it (§2)
+        held, full = [(m.lane, m.size) for m in self.written.values()], {m.lane for m in self.written.values() if m.deferred}
+        for message in self.queue:
+            if message.lane not in full:
+                if self.window.allows(held, message.size) and self.window.shares(held, message.lane):
+                    self.queue.remove(message)
+                    self.sent += 1
+                    message.seq, self.written[self.sent] = self.sent, message
+                    return self.write(message, ping)
+                full.add(message.lane)
+        return None
 
-    def take_in(self, keys):
-        """Merge a report: an older one changes nothing. Returns whether a watermark has risen."""
+    def write(self, message, ping):
+        message.left, message.ping, self.cursor = None, ping, message.seq + 1
+        return message.frame()
+
+    def bytes_left(self):
+        """All that was written on this transport has been handed to the operating system."""
+        for message in self.written.values():
+            if message.ping and message.left is None and message.seq < self.cursor:
+                message.left = time.monotonic()
+
+    def probe(self, after, answered, last):
+        """Whether a message asks for a probe (§9): `after` seconds without a settlement, and the last ping, of number
+        `last`, is answered or was written before it."""
+        late = time.monotonic() - after
+        return any(m.left and m.left <= late and (answered >= last or m.ping > last) for m in self.written.values())
+
+    def pong(self, n):
+        """A ping is answered: what was written before it and is not received was lost (§9)."""
+        lowest = self.written.get(self.received + 1)
+        if lowest and lowest.withdrawn is None and lowest.seq < self.cursor and lowest.ping <= n:
+            self.lose(lowest)
+            self.cursor = self.received + 1
+            for message in self.written.values():
+                message.void_due |= message.withdrawn is not None and message.seq > self.received
+
+    def withdraw(self, message):
+        """Its application has cancelled it, or its deadline has passed, or it lost too many attempts (§6)."""
+        if message.seq is None:
+            self.queue.remove(message)
+            self.decide(message, "notDelivered")
+        elif message.withdrawn is None:
+            message.withdrawn, message.void_due = time.monotonic(), True
+
+    def tick(self):
+        """What time does: deadlines, and withdrawals that nobody answers. Returns whether there is something to write."""
+        now = time.monotonic()
+        for message in (*self.queue, *self.written.values()):
+            if message.outcome is None and message.deadline and now >= message.deadline:
+                self.withdraw(message)
+            if message.outcome is None and message.withdrawn and now - message.withdrawn >= self.void_timeout:
+                self.decide(message, "unknown")
+        return any(m.void_due for m in self.written.values())
+
+    def take_in(self, keys, resumed=False):
+        """Merge a report: an older one changes nothing, unless it comes with a welcome (§4). Returns whether a watermark
+        has risen."""
         new = keys.get("received", 0), keys.get("settled", 0), keys.get("no", 0)
         old = self.received, self.settled, self.seen
         if new[0] > self.sent:
             raise Closed(4400, "received-above-sent")
-        if new == old or any(a < b for a, b in zip(new, old)):
+        if any(a < b for a, b in zip(new, old)):
+            if resumed:
+                raise OldCopy
             return False
         self.received, self.settled, self.seen = new
-        kinds = {e["seq"]: e["is"] for e in keys.get("except", ())}
-        for seq in [seq for seq in self.written if seq <= self.received]:
-            outcome = self.FINAL.get(kinds[seq]) if seq in kinds else "delivered" if seq <= self.settled else None
-            if outcome:
-                self.decide(self.written.pop(seq), outcome)
+        entries = {e["seq"]: e for e in keys.get("except", ())}
+        for seq in [seq for seq in self.written if seq <= self.received and new != old]:
+            entry = entries.get(seq)
+            if entry and entry["is"] in self.FINAL or not entry and seq <= self.settled:
+                self.decide(self.written.pop(seq), self.FINAL[entry["is"]] if entry else "delivered")
+            elif entry and entry.get("times", 0) > self.written[seq].deferred:
+                self.written[seq].deferred = entry["times"]
+                self.deferred(self.written[seq])
         return new[:2] != old[:2]
 
-    def resolve(self, last=None, queue=False):
-        """Give each written message its outcome by a receipt or a last report, or `unknown` without one (§7, §8); with
-        `queue` those that were never written, too."""
+    def resolve(self, last=None, again=True):
+        """Give each written message its outcome by a receipt or a last report (§7, §8), or `unknown` without one. With
+        `again` there is a next epoch, for those that are idempotent and of which nobody can tell."""
+        if last and last.get("final") and (last.get("received", 0) < self.received or last.get("settled", 0) < self.settled):
+            last = None  # made by an old copy
         kinds = {e["seq"]: e["is"] for e in last.get("except", ())} if last else {}
-        for seq in list(self.written):
-            self.decide(self.written.pop(seq), self.verdict(seq, kinds.get(seq), last) if last else "unknown")
-        while queue and self.queue:
-            self.decide(self.queue.popleft(), "notDelivered")
+        back = []
+        for seq, message in list(self.written.items()):
+            outcome = self.verdict(seq, kinds.get(seq), last) if last else None
+            if outcome is None and again and message.idem and message.withdrawn is None and message.lost + 1 < ATTEMPTS:
+                message.lost, message.resent = message.lost + 1, True
+                message.queued()
+                back.append(message)
+            else:
+                self.decide(message, outcome or "unknown")
+        self.written = {}
+        self.queue.extendleft(reversed(back))
 
     def verdict(self, seq, kind, last):
-        """The table of §8, line by line."""
+        """The table of §8, line by line. None: nobody can tell."""
         if kind in self.FINAL:
             return self.FINAL[kind]
         if seq in last.get("handed", ()):
-            return "unknown"
+            return None
         if kind is None and seq <= last.get("settled", 0):
-            return "unknown" if self.seen < last.get("seen", 0) else "delivered"
+            return None if self.seen < last.get("seen", 0) else "delivered"
         if not last.get("final"):
-            return "unknown"
+            return None
         return "rejected" if kind == "deferred" else "notDelivered"
 
-    def decide(self, message, outcome):
-        assert message.outcome is None, "an outcome is never revised (§6)"
-        message.outcome = outcome
-        self.decided(message, outcome)
+    def give_up(self):
+        """Every message gets its outcome now (§11). What was written is withdrawn and keeps its place, for a later try."""
+        while self.queue:
+            self.decide(self.queue.popleft(), "notDelivered")
+        for message in self.written.values():
+            self.decide(message, "unknown")
+            self.withdraw(message)
 
+    def decide(self, message, outcome):
+        """Outcomes are told once (§6). A message that was sent in two epochs cannot be told from its second life alone."""
+        if message.outcome is None:
+            message.outcome = "unknown" if message.resent and outcome != "delivered" else outcome
+            self.decided(message, message.outcome)
+        self.space.set()
+
+class Arrival:
+    """A reliable message that has come, or was voided before. `state`: waiting, handed, deferred, or a final one."""
+    def __init__(self, seq, payload="", lane=None, name=None, hands=4, state="waiting"):
+        self.seq, self.payload, self.lane, self.name, self.hands, self.state = seq, payload, lane, name, hands, state
+        self.size, self.handed, self.times, self.withdrawn = len(payload.encode()), 0, 0, False
+        self.due, self.code, self.reason = None, "", ""  # `due`: when it is to be handed over again, or its lease ends
+        self.shown, self.no = None, 0  # the entry of `except`, and the `no` of its last change
+
+    def is_final(self):
+        return self.state in ("accepted", "rejected", "voided", "abandoned")
+
+    def entry(self, settled):
+        """The entry of `except`, or None. One that was deferred stays so while it is handed over again: entries only go
+        up (§6)."""
+        if self.state == "rejected":
+            return {"seq": self.seq, "is": "rejected", "code": self.code, "reason": self.reason}
+        if self.state in ("voided", "abandoned"):
+            return {"seq": self.seq, "is": self.state}
+        if self.times and self.state != "accepted":
+            return {"seq": self.seq, "is": "deferred", "times": self.times, "code": self.code}
+        return {"seq": self.seq, "is": "pending"} if self.seq < settled and self.state != "accepted" else None
 
 class Inbox:
-    """What came: watermarks, and the messages that wait for the application. `open` has the sizes of what is not
-    settled as far as the server can know, which is what its use of our window is checked against."""
-
-    def __init__(self):
-        self.arrived, self.window = asyncio.Event(), Window(WINDOW, WINDOW_BYTES)
+    """What came. `open` holds all that takes a place in our window: what is not final, and final exceptions that the
+    server has not seen. That is less than 512, so `except` needs no other bound."""
+    def __init__(self, manual=False, lease=300.0):
+        self.manual, self.lease, self.window = manual, lease, Window(WINDOW, WINDOW_BYTES)
+        self.arrived, self.known = asyncio.Event(), OrderedDict()  # `known`: what became of each id
         self.reset()
 
     def reset(self):
         """A new epoch: what was not handed over is dropped (§7)."""
-        self.received = self.settled = self.told = 0  # `told`: settled, as last reported
-        self.queue, self.open, self.since = deque(), deque(), None  # `since`: when there came to be news to report
-        self.arrived.clear()
+        self.received = self.settled = self.no = self.told = 0  # `told`: settled, as last reported
+        self.open, self.since = {}, None  # `since`: when there came to be news to report
 
-    def arrive(self, seq, payload):
-        """Returns False for one that has come before."""
-        size = len(payload.encode())
-        if size > MAX_PAYLOAD:
-            raise Closed(4413, "max-payload")
-        if seq <= self.received:
+    def comes(self, seq):
+        """Whether this seq is new, and may come."""
+        if seq <= self.received or seq in self.open:
             return False
-        if seq > self.received + 1:
-            raise Closed(4400, "gap")
-        if not self.window.allows(self.open, size, WINDOW):
-            raise Closed(4400, "window")
-        self.received = seq
-        self.open.append(size)
-        self.queue.append(payload)
-        self.arrived.set()
-        self.since = self.since or time.monotonic()
+        if seq > self.received + WINDOW:
+            raise Closed(4400, "above-window")
         return True
 
-    def take(self):
-        """Hand the next one over, which settles it. None when a new epoch has dropped it meanwhile."""
-        if not self.queue:
-            return None
-        payload = self.queue.popleft()
-        self.settled += 1
-        if not self.queue:
-            self.arrived.clear()
-        self.since = self.since or time.monotonic()
-        return payload
+    def arrive(self, keys, payload):
+        """Returns False for one that has come before. Behind a gap it is kept, and waits."""
+        seq, size = keys["seq"], len(payload.encode())
+        if size > MAX_PAYLOAD:
+            raise Closed(4413, "max-payload")
+        if not self.comes(seq):
+            return False
+        if not self.window.allows([(a.lane, 0 if a.is_final() else a.size) for a in self.open.values()], size):
+            raise Closed(4400, "window")
+        self.open[seq] = Arrival(seq, payload, keys.get("lane"), keys.get("id", "").lower(), keys.get("hands", 4))
+        self.changed()
+        return True
 
-    def report(self):
-        """The report, to be written now. `no` and `except` stay absent: this receiver accepts all that it takes."""
-        for _ in range(self.settled - self.told):
-            self.open.popleft()
-        self.since, self.told = None, self.settled
-        return {"received": self.received, "settled": self.settled}
+    def void(self, seq):
+        """The table of §6, withdrawing."""
+        if self.comes(seq):
+            self.open[seq] = Arrival(seq, state="voided")
+        arrival = self.open.get(seq)
+        if arrival and arrival.state == "waiting":
+            arrival.state = "voided"
+        elif arrival and arrival.state == "deferred":
+            arrival.state = "rejected"
+            self.remember(arrival)
+        elif arrival:
+            arrival.withdrawn = True
+        self.changed()
+
+    def changed(self):
+        """Bring the watermarks and the exceptions up to date, and note that there is news."""
+        before = self.received, self.settled, self.no
+        while self.received + 1 in self.open:
+            self.received += 1
+        here = [self.open[seq] for seq in sorted(self.open) if seq <= self.received]
+        self.settled = max([self.settled, *(a.seq for a in here if a.is_final())])
+        for arrival in here:
+            entry = arrival.entry(self.settled)
+            if entry != arrival.shown:
+                self.no += 1
+                arrival.shown, arrival.no = entry, self.no
+            if arrival.state == "accepted":
+                del self.open[arrival.seq]
+        if before != (self.received, self.settled, self.no):
+            self.since = self.since or time.monotonic()
+            self.arrived.set()
+
+    def forget(self, seen):
+        """The server has taken in our exceptions up to `seen`: the final ones among them need no place any more."""
+        if seen > self.no:
+            raise Closed(4400, "seen-above-no")
+        for arrival in [a for a in self.open.values() if a.is_final() and a.shown and a.no <= seen]:
+            del self.open[arrival.seq]
+
+    def waiting(self):
+        """Of each lane the first that is not final, in the order of seqs (§6)."""
+        lanes = {}
+        for seq in sorted(seq for seq in self.open if seq <= self.received):
+            if not self.open[seq].is_final():
+                lanes.setdefault(self.open[seq].lane, self.open[seq])
+        return list(lanes.values())
+
+    def take(self):
+        """Hand the next one over. None when none is due."""
+        now, lapsed = time.monotonic(), True
+        while lapsed:  # settling one without its application may free another of its lane
+            lapsed = False
+            for arrival in self.waiting():
+                if arrival.state != "waiting" and now < arrival.due:
+                    continue
+                if arrival.state == "handed" or arrival.handed >= arrival.hands:
+                    self.settle(arrival, "abandoned")  # the lease has run out; or it was handed over often enough
+                elif arrival.name in self.known:
+                    self.settle(arrival, *self.known[arrival.name])
+                else:
+                    arrival.state, arrival.due, arrival.handed = "handed", now + self.lease, arrival.handed + 1
+                    if not self.manual:
+                        self.settle(arrival, "accepted")
+                    return arrival
+                lapsed = True
+        return None
 
     def due(self):
+        """In how many seconds something happens without a message: a deferral or a lease ends. None: never."""
+        dues = [a.due for a in self.waiting() if a.due]
+        return max(0, min(dues) - time.monotonic()) if dues else None
+
+    def decide(self, arrival, state, code="", reason="", after=3.0):
+        """The application decides. Returns False when it is too late: the lease or the epoch is over."""
+        if self.open.get(arrival.seq) is not arrival or arrival.state != "handed":
+            return False
+        if state != "deferred":
+            self.settle(arrival, state, code, reason)
+        elif arrival.withdrawn or arrival.times + 1 >= arrival.hands:
+            self.settle(arrival, "rejected", code)
+        else:
+            arrival.state, arrival.code, arrival.due = "deferred", code, time.monotonic() + after
+            arrival.times += 1
+            self.changed()
+        return True
+
+    def settle(self, arrival, state, code="", reason=""):
+        arrival.state, arrival.code, arrival.reason = state, code, reason
+        self.remember(arrival)
+        self.changed()
+
+    def remember(self, arrival):
+        if arrival.name:
+            self.known[arrival.name] = arrival.state, arrival.code, arrival.reason
+            while len(self.known) > 1024:
+                self.known.popitem(last=False)
+
+    def report(self):
+        """The report, to be written now."""
+        self.since, self.told = None, self.settled
+        shown = [self.open[seq].shown for seq in sorted(self.open) if self.open[seq].shown]
+        return {"received": self.received, "settled": self.settled} | ({"no": self.no, "except": shown} if self.no else {})
+
+    def last_word(self):
+        """The report behind which nothing more is handed over (§10)."""
+        handed = sorted(a.seq for a in self.open.values() if a.state == "handed")
+        return self.report() | {"final": True} | ({"handed": handed} if handed else {})
+
+    def report_due(self):
         """In how many seconds a report of its own is due (§6, reporting); None when there is no news."""
         if self.since is None:
             return None
-        if not self.queue or self.settled - self.told >= WINDOW // 4:
+        if not any(a.state == "waiting" for a in self.open.values()) or self.settled - self.told >= WINDOW // 4:
             return 0
         return max(0, self.since + ACK_DELAY - time.monotonic())
-
 
 # ---- Transports, one after the other.
 
 class Heartbeat:
     """Says when to ping and when to give a transport up (§9). A whole frame moves `heard` to now; loose bytes move it
     on by the time they are worth at the minimum rate, so a trickle below that rate still ends."""
-
-    def __init__(self, idle, dead):
-        self.idle, self.dead, self.n = idle, dead, 0
-        self.heard = self.moved = time.monotonic()
+    def __init__(self, idle, dead, probe_timeout, gap):
+        self.idle, self.dead, self.probe_timeout, self.gap = idle, dead, probe_timeout, gap
+        self.n = self.answered = 0  # the newest ping, and the newest that was answered
+        self.heard = self.moved = self.looked = time.monotonic()
         self.pinged = self.left = None  # when the last ping was written; when its bytes had left
         self.written = self.gone = 0  # bytes given to the socket; bytes that have left
+        self.probed = None  # when the last probe was asked for
+        self.asleep = None  # the ping that has to be answered before anything counts as life again
 
     def got(self, size=None):
         now = time.monotonic()
-        self.heard = now if size is None else min(now, self.heard + size / MIN_RATE)
+        if self.asleep is None:
+            self.heard = now if size is None else min(now, self.heard + size / MIN_RATE)
 
     def ping(self):
         self.n, self.pinged, self.left = self.n + 1, time.monotonic(), None
         return self.n
+
+    def pong(self, n):
+        """Returns whether it answers a ping."""
+        if not self.answered < n <= self.n:
+            return False
+        self.answered = n
+        if self.asleep is not None and n >= self.asleep:
+            self.asleep = None
+            self.got()
+        return True
+
+    def woken(self, asked):
+        """Whether this side was asleep, being woken much later than `asked`. Nothing is held against the other side."""
+        now, late = time.monotonic(), time.monotonic() - self.looked - asked
+        self.looked = now
+        if late >= self.gap:
+            self.heard = self.moved = now
+            self.pinged, self.asleep = None, self.n + 1
+        return late >= self.gap
 
     def look(self, waiting):
         """`waiting` bytes have not left yet. Returns "ping", "dead" or None."""
@@ -381,44 +606,62 @@ class Heartbeat:
         self.gone = gone
         if self.pinged and not self.left and waiting == 0:
             self.left = now
-        answer_late = self.left and now - self.left >= self.dead - self.idle and now - self.heard >= self.dead
-        if answer_late or now - self.moved >= self.dead:
+        out = self.left if self.answered < self.n else None
+        late = out and now - out >= self.dead - self.idle and now - self.heard >= self.dead
+        probe_late = out and self.probed and now - max(out, self.heard) >= self.probe_timeout
+        if late or probe_late or now - self.moved >= self.dead:
             return "dead"
-        if now - self.heard >= self.idle and (self.pinged is None or self.pinged < self.heard):
-            return "ping"  # one for each silence: another would only start the deadline anew
-
+        return "ping" if now - self.heard >= self.idle and self.answered == self.n else None
 
 class Transport(ClientConnection):
     """One WebSocket that tells its Heartbeat of every byte that comes, not only of whole messages (§9)."""
 
     heartbeat = None
-
     def data_received(self, data):
         if self.heartbeat:
             self.heartbeat.got(len(data))
         super().data_received(data)
 
-
 class Retry:
     """The policies and the counting of §11."""
-
     POLICY = {1002: "stop", 1003: "stop", 1007: "stop", 1010: "stop", 4422: "stop", 1008: "credentials",
               4401: "credentials", 4403: "credentials", 1009: "large", 4413: "large", 1012: "restart",
               1013: "late", 4429: "late"}
 
     def __init__(self, base, cap, attempts):
         self.base, self.cap, self.attempts = base, cap, attempts
-        self.failed = self.growth = self.refused = self.large = 0
+        self.start_over()
 
-    def ended(self, code, lived):
+    def start_over(self):
+        self.failed = self.growth = self.refused = self.large = self.evicted = 0
+        self.news = set()  # which sides took something new since the last frame that was too large
+
+    def frame(self):
+        """A frame has come after a welcome."""
+        self.failed = self.evicted = 0
+
+    def took(self, side):
+        self.news.add(side)
+        if len(self.news) == 2:
+            self.large = 0
+
+    def ended(self, code, lived, retry_after):
         """A transport ended with `code` after `lived` seconds attached. Returns the pause before the next try."""
         policy = self.POLICY.get(code, "backoff")
-        self.growth = 0 if lived >= STABLE else self.growth
+        if lived >= STABLE:
+            self.growth = self.large = 0
         self.failed += 1
+        if policy == "large":
+            self.news = set()
+        self.evicted += code == 4409
         self.refused += policy == "credentials"
         self.large += policy == "large"
         if policy == "stop" or self.refused >= 2 or self.large >= 5 or 0 < self.attempts < self.failed:
             raise GiveUp(f"code {code}, {self.failed} failed")
+        if retry_after is not None:
+            return retry_after / 1000
+        if code == 4409 and self.evicted == 1:
+            return 0
         if policy in ("restart", "late"):
             return random.uniform(5 if policy == "restart" else 15, 30)
         self.growth += 1
@@ -433,43 +676,49 @@ class Retry:
             return 1013
         return 1002 if 400 <= status <= 499 and status not in (404, 408, 425) else 1006
 
-
 class Client:
     """One connection across its transports: handshake (§5), the attached phase, and the end (§10)."""
-
-    def __init__(self, args, decided, done):
+    def __init__(self, args, decided, deferred, done):
         self.args, self.done = args, done
         self.identity, self.instance, self.attempt, self.epoch = Identity(args.key), secrets.token_hex(16), 0, None
-        self.outbox, self.inbox, self.wake, self.closing = Outbox(decided), Inbox(), asyncio.Event(), set()
+        self.outbox, self.inbox = Outbox(decided, deferred, args.void_ms / 1000), Inbox(args.manual, args.lease_ms / 1000)
+        self.wake, self.closing, self.naps = asyncio.Event(), set(), args.naps
+        self.nap_at = 4  # how many transports are attached before the next nap
         self.retry = Retry(args.backoff_ms / 1000, args.cap_ms / 1000, args.attempts)
         self.counts, self.violations, self.ended = {"attached": 0, "resumed": 0, "fresh": 0}, [], None
 
     async def run(self):
         """Transport after transport until the connection has ended. Returns whether this side has ended it."""
-        try:
-            while True:
-                self.attached_at = None
+        while True:
+            try:
+                self.attached_at = self.retry_after = None
                 code = await self.transport()
                 if self.ended:
                     break
                 log("transport ended", code)
                 if code == 4409:  # a twin has the connection: go on as somebody else (§5, evicted)
-                    self.identity, self.epoch = Identity(), None
-                    self.begin_epoch(None)
+                    self.begin_epoch(None, again=False)
+                    self.identity = Identity()
+                    self.inbox.known.clear()
                 lived = time.monotonic() - self.attached_at if self.attached_at else 0
-                await asyncio.sleep(self.retry.ended(code, lived))
-        except GiveUp as error:
-            log("giving up:", error)
-            self.outbox.resolve(queue=True)  # §11, counting
+                await asyncio.sleep(self.retry.ended(code, lived, self.retry_after))
+            except GiveUp as error:
+                log("giving up:", error)
+                self.outbox.give_up()  # §11, counting
+                if not self.args.revive_ms:
+                    break
+                await asyncio.sleep(self.args.revive_ms / 1000)
+                self.retry.start_over()
         if self.closing:
             await asyncio.wait(self.closing, timeout=1)
         return self.ended == "here"
 
-    def begin_epoch(self, old):
+    def begin_epoch(self, old, again=True):
         """Everything of the old epoch is over, but what was never written (§7, fresh)."""
-        self.outbox.resolve(old)
+        self.outbox.resolve(old, again)
         self.outbox.restart()
         self.inbox.reset()
+        self.epoch = None
 
     def violated(self, word, detail=""):
         log("VIOLATION", word, detail)
@@ -478,7 +727,7 @@ class Client:
     async def transport(self):
         """One transport from opening to closing. Returns its close code."""
         self.attempt += 1
-        ws = None
+        ws, said = None, True
         try:
             async with asyncio.timeout(self.args.hello_timeout_ms / 1000):
                 ws = await connect(self.args.url, subprotocols=[SUBPROTOCOL], compression=None, proxy=None,
@@ -496,7 +745,7 @@ class Client:
             results = await asyncio.gather(*tasks, return_exceptions=True)
             raise next(r for r in results if not isinstance(r, asyncio.CancelledError))
         except Closed as error:
-            code = error.code
+            code, said = error.code, error.said
             if error.word:
                 self.violated(error.word)
         except ConnectionClosed as error:
@@ -513,10 +762,23 @@ class Client:
             code = 4408 if ws else 1006
         if ws:
             ws.heartbeat = None
-            task = asyncio.create_task(ws.close(code if code in (1003, 4400, 4408, 4413, 4460) else 1000))
+            last = None
+            if not said and self.attached_at:  # no settlement shall die with it (§4, bye)
+                last = encode("bye", code=code, reason="closed by the client", **self.inbox.report())
+            task = asyncio.create_task(self.close(ws, code if code in (1003, 4400, 4408, 4413, 4460) else 1000, last))
             self.closing.add(task)
             task.add_done_callback(self.closing.discard)
         return code
+
+    @staticmethod
+    async def close(ws, code, last):
+        try:
+            async with asyncio.timeout(1):
+                if last:
+                    await ws.send(last)
+                await ws.close(code)
+        except (TimeoutError, ConnectionClosed):
+            ws.transport.abort()
 
     @staticmethod
     async def lines(ws):
@@ -552,7 +814,8 @@ class Client:
                 log("refused", frame.keys)
                 if frame.keys.get("end"):
                     self.end_by_server(None)
-                raise Closed(frame.keys["code"])
+                self.retry_after = frame.keys.get("retryAfter")
+                raise Closed(frame.keys["code"], said=True)
             elif frame.t in FRAMES:
                 raise Closed(4400, "unexpected-" + frame.t)
 
@@ -563,12 +826,16 @@ class Client:
             raise Closed(4400, "cid")
         if resumed != (epoch == self.epoch):
             raise Closed(4400, "epoch")
-        if keys.get("seen", 0) > 0:
-            raise Closed(4400, "seen-above-no")
-        if not resumed and any(keys.get(name) for name in REPORT):
+        if resumed:
+            self.inbox.forget(keys.get("seen", 0))
+        if not resumed and any(keys.get(name) for name in (*REPORT, "seen")):
             raise Closed(4400, "fresh-report")
         if resumed:
-            self.outbox.take_in(keys)
+            try:
+                self.outbox.take_in(keys, resumed=True)
+            except OldCopy:
+                self.begin_epoch(None, again=False)
+                raise Closed(4400) from None
         else:
             old = keys.get("receipt")
             if old and old["epoch"].lower() != self.epoch:
@@ -581,7 +848,8 @@ class Client:
         self.counts["resumed" if resumed else "fresh"] += 1
         self.retry.refused = 0
         self.attached_at, self.slips, self.pong_due, self.ping_due = time.monotonic(), deque(), 0, False
-        self.heartbeat = ws.heartbeat = Heartbeat(self.args.idle_ms / 1000, self.args.dead_ms / 1000)
+        self.heartbeat = ws.heartbeat = Heartbeat(*(ms / 1000 for ms in (
+            self.args.idle_ms, self.args.dead_ms, self.args.probe_timeout_ms, self.args.gap_ms)))
         log("attached", self.attempt, "resumed" if resumed else "fresh", epoch)
 
     async def read(self, lines):
@@ -596,55 +864,71 @@ class Client:
                 if len(self.slips) > 8 and self.slips.popleft() > self.slips[-1] - 60:
                     raise Closed(4400, "malformed-too-often") from error
                 continue
-            self.retry.failed = 0  # a welcome that is followed by any frame (§11)
+            self.retry.frame()  # a welcome that is followed by any frame (§11)
             self.handle(frame.t, frame.keys, frame.payload)
 
     def handle(self, t, keys, payload):
         if t == "msg" and "key" in keys:
             log("ephemeral", keys["key"], payload)
         elif t == "msg":
-            if self.inbox.arrive(keys["seq"], payload):
-                self.retry.large = 0
+            if self.inbox.arrive(keys, payload):
+                self.retry.took("here")
             else:
                 self.violated("written-again", keys["seq"])  # §7: what the hello said it had is not written again
-        elif t in ("ack", "ping", "pong", "bye"):
-            if keys.get("seen", 0) > 0:
-                raise Closed(4400, "seen-above-no")
-            if t == "ping":
-                self.pong_due = keys["n"]  # the newest is enough (§9)
-            elif t == "bye" and keys.get("end"):
-                if keys.get("received", 0) > self.outbox.sent:
-                    raise Closed(4400, "received-above-sent")
-                self.end_by_server(keys)
-            elif self.outbox.take_in(keys):
-                self.retry.large = 0
-            if t == "bye":
-                log("bye", keys)
-                raise Closed(keys["code"])
-        elif t in FRAMES:
+        elif t == "void":
+            self.inbox.void(keys["seq"])
+        elif t == "ping":
+            self.inbox.forget(keys.get("seen", 0))
+            self.pong_due = keys["n"]  # the newest is enough (§9)
+        elif t == "bye":
+            log("bye", keys)
+            self.last_word(keys)
+            self.retry_after = keys.get("retryAfter")
+            raise Closed(keys["code"], said=True)
+        elif t == "ack" or t == "pong" and self.heartbeat.pong(keys["n"]):
+            self.inbox.forget(keys.get("seen", 0))
+            if self.outbox.take_in(keys):
+                self.retry.took("there")
+            if t == "pong":
+                self.outbox.pong(keys["n"])
+        elif t in FRAMES and t != "pong":
             raise Closed(4400, "unexpected-" + t)
         self.wake.set()
+
+    def last_word(self, keys):
+        """Take in a `bye` on an attached transport: a report that cannot be true is disregarded (§4); behind an `end` or a
+        `final` one it counts as a receipt (§10)."""
+        if keys.get("received", 0) > self.outbox.sent:
+            keys = {"end": keys.get("end")}
+        if keys.get("end"):
+            self.end_by_server(keys if "received" in keys or keys.get("final") else None)
+        elif keys.get("final"):
+            self.begin_epoch(keys)
+        elif "received" in keys:
+            self.outbox.take_in(keys)
 
     def end_by_server(self, last):
         """The server has ended the connection: its report counts as a receipt (§10)."""
         log("ended by the server")
-        self.outbox.resolve(last, queue=True)
+        self.outbox.resolve(last, again=False)
+        self.outbox.give_up()
         self.ended = "there"
 
     def batch(self):
         """The frames that are ready, for one WebSocket message (§2), the report in front (§6)."""
         frames, size = [], 0
-        while size < BATCH and (frame := self.outbox.next_frame()):
+        while size < BATCH and (frame := self.outbox.next_frame(self.heartbeat.n + 1)):
             frames.append(frame)
             size += len(frame)
+        new = self.outbox.seen != self.seen_told  # said before anything is written into room that it frees (§4)
         if self.ping_due:
             frames.append(encode("ping", n=self.heartbeat.ping(), seen=self.outbox.seen))
-            self.ping_due, self.seen_told = False, self.outbox.seen
+            self.ping_due = False
         if self.pong_due:
             frames.insert(0, encode("pong", n=self.pong_due, **self.inbox.report()))
             self.pong_due = 0
-        due = self.inbox.due()
-        if due is not None and (frames or due == 0) or self.seen_told != self.outbox.seen:
+        due = self.inbox.report_due()
+        if due is not None and (frames or due == 0) or new:
             self.seen_told = self.outbox.seen
             frames.insert(0, encode("ack", **self.inbox.report(), seen=self.seen_told))
         return "\n".join(frames)
@@ -654,90 +938,160 @@ class Client:
         while True:
             self.wake.clear()
             data = self.batch()
-            ending = not data and self.done()
+            ending, napping = not data and self.done(), False
             if ending:
-                data = encode("bye", code=1000, end=True, final=True, **self.inbox.report())
+                data = encode("bye", code=1000, end=True, **self.inbox.last_word())
+            elif self.naps and self.counts["attached"] >= self.nap_at and time.monotonic() - self.attached_at >= 0.05:
+                napping, self.naps = True, self.naps - 1
+                self.nap_at += 4
+                data += "\n" + encode("bye", code=1001, suspend=True, **self.inbox.report())
             if data:
                 self.heartbeat.written += len(data.encode())
                 try:
                     await ws.send(data)
                 except ConnectionClosed:
                     await asyncio.Event().wait()  # the reader hears why, after all that came before
+                if ws.transport.get_write_buffer_size() == 0:
+                    self.outbox.bytes_left()
                 if ending:
                     self.ended = "here"
-                    raise Closed(1000)
+                    raise Closed(1000, said=True)
+                if napping:
+                    self.retry_after = self.args.nap_ms
+                    raise Closed(1001, said=True)
                 continue
-            try:
-                async with asyncio.timeout(self.inbox.due()):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self.inbox.report_due()):
                     await self.wake.wait()
-            except TimeoutError:
-                pass
 
     async def watch(self, ws):
         """Look at the heartbeat often enough for its deadlines (§9)."""
+        step, probe = min(self.args.idle_ms, self.args.dead_ms) / 20000, self.args.probe_ms / 1000
         while True:
-            await asyncio.sleep(min(self.args.idle_ms, self.args.dead_ms) / 20000)
-            verdict = self.heartbeat.look(ws.transport.get_write_buffer_size())
+            await asyncio.sleep(step)
+            beat, waiting = self.heartbeat, ws.transport.get_write_buffer_size()
+            asleep = beat.woken(step)
+            if waiting == 0:
+                self.outbox.bytes_left()
+            verdict = beat.look(waiting)
             if verdict == "dead":
                 raise Closed(4460)
-            if verdict == "ping":
+            probing = self.outbox.probe(probe, beat.answered, beat.n) and time.monotonic() - (beat.probed or 0) >= probe
+            if probing:
+                beat.probed = time.monotonic()
+            if verdict == "ping" or probing or asleep:
                 self.ping_due = True
                 self.wake.set()
 
-
 class Application:
-    """What the command line asks for: N messages sent at a pace, what comes taken in order, and a tally of both."""
-
+    """What the command line asks for: N messages sent at a pace, on lanes, some of them cancelled or with a deadline; what
+    comes taken in order and decided about by its number; and a tally of both."""
     OUTCOMES = ("delivered", "rejected", "notDelivered", "unknown")
 
     def __init__(self, args):
-        self.args, self.tally = args, {name: [] for name in (*self.OUTCOMES, "received")}
-        self.client = Client(args, lambda message, outcome: self.tally[outcome].append(message.n), self.done)
+        self.args, self.tally = args, {name: [] for name in (*self.OUTCOMES, "received", "deferred", "withdrawn")}
+        self.decisions, self.finished, self.tasks = [], 0, []
+        self.client = Client(args, lambda message, outcome: self.tally[outcome].append(message.n),
+                             lambda message: self.tally["deferred"].append(message.n), self.done)
 
     def done(self):
         decided = sum(len(self.tally[name]) for name in self.OUTCOMES)
-        return decided >= self.args.messages and len(self.tally["received"]) >= self.args.receive
+        return decided >= self.args.messages and self.finished >= self.args.receive
+
+    def message(self, n):
+        lane = n % self.args.lanes if self.args.lanes else 0
+        has_deadline = self.args.deadline_each and n % self.args.deadline_each == 1
+        if has_deadline:
+            self.tally["withdrawn"].append(n)
+        idem = bool(self.args.idem_each) and n % self.args.idem_each == 0
+        return Message(n, json.dumps({"n": n}, separators=(",", ":")), f"lane-{lane}" if lane else None,
+                       str(uuid.uuid4()) if idem else None, idem, self.args.hands,
+                       time.monotonic() + random.uniform(0, self.args.deadline_ms / 1000) if has_deadline else None)
 
     async def send(self):
+        outbox = self.client.outbox
         for n in range(self.args.messages):
-            await self.client.outbox.space.wait()
-            self.client.outbox.put(Message(n, json.dumps({"n": n}, separators=(",", ":"))))
+            message = self.message(n)
+            while not outbox.may_put(message):
+                outbox.space.clear()
+                await outbox.space.wait()
+            outbox.queue.append(message)
+            if self.args.cancel_each and n % self.args.cancel_each == 2:
+                self.tally["withdrawn"].append(n)
+                self.tasks.append(asyncio.create_task(self.cancel(message)))
             self.client.wake.set()
             await asyncio.sleep(self.args.pace_ms / 1000)
 
-    async def take(self):
-        while True:
-            await self.client.inbox.arrived.wait()
-            await asyncio.sleep(self.args.accept_pause_ms / 1000)
-            payload = self.client.inbox.take()
-            if payload is None:
-                continue
-            try:
-                value = loads(payload)
-                self.tally["received"].append(value.get("n") if isinstance(value, dict) else value)
-            except ValueError:
-                self.client.violated("payload-not-json", payload[:200])
+    async def cancel(self, message):
+        await asyncio.sleep(random.uniform(0, self.args.deadline_ms / 1000))
+        if message.outcome is None:
+            self.client.outbox.withdraw(message)
             self.client.wake.set()
 
+    async def tick(self):
+        """Deadlines run on while detached."""
+        while True:
+            await asyncio.sleep(0.01)
+            if self.client.outbox.tick():
+                self.client.wake.set()
+
+    async def take(self):
+        inbox = self.client.inbox
+        while True:
+            arrival = inbox.take()
+            if arrival is None:
+                inbox.arrived.clear()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(inbox.due()):
+                        await inbox.arrived.wait()
+                    await asyncio.sleep(self.args.accept_pause_ms / 1000)
+                continue
+            try:
+                value = loads(arrival.payload)
+                self.decide(arrival, value.get("n") if isinstance(value, dict) else value)
+            except ValueError:
+                self.client.violated("payload-not-json", arrival.payload[:200])
+            self.client.wake.set()
+
+    def decide(self, arrival, n):
+        """By number: most are accepted, some rejected, deferred twice, deferred until it is over, or abandoned. The
+        message numbered as `--receive` says is the last."""
+        if not self.args.manual:
+            self.tally["received"].append(n)
+            self.finished += 1
+            return
+        kind = {3: "rejected", 6: "deferred", 9: "twice", 12: "abandoned"}.get(n % 20, "accepted")
+        if kind == "twice":
+            kind = "accepted" if arrival.times >= 2 else "deferred"
+        if kind == "abandoned":
+            self.client.inbox.settle(arrival, kind)
+        elif not self.client.inbox.decide(arrival, kind, f"because-{n}", "no", 0.01):
+            kind = "late"
+        self.decisions.append([n, kind])
+        self.finished = max(self.finished, n if n == self.args.receive else 0)
+
     async def run(self):
-        tasks = [asyncio.create_task(self.send()), asyncio.create_task(self.take())]
+        self.tasks = [asyncio.create_task(job) for job in (self.send(), self.take(), self.tick())]
         ended_here = await self.client.run()
-        for task in tasks:
+        for task in self.tasks:
             task.cancel()
         if not ended_here:  # what never got as far as the outbox was not delivered either
             known = {n for name in self.OUTCOMES for n in self.tally[name]}
             self.tally["notDelivered"] += [n for n in range(self.args.messages) if n not in known]
-        print(json.dumps(self.tally | self.client.counts | {"violations": self.client.violations}))
+        print(json.dumps(self.tally | self.client.counts | {"decisions": self.decisions,
+                                                            "violations": self.client.violations}))
         return 0 if ended_here else 1
-
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="A client of the Reattach protocol that sends, takes and tallies.")
     parser.add_argument("--url", required=True)
     parser.add_argument("--key", help="32 hexadecimal digits")
-    for option, default in {"messages": 0, "receive": 0, "attempts": 0}.items():
+    parser.add_argument("--manual", action="store_true", help="decide about each message by its number")
+    for option, default in {"messages": 0, "receive": 0, "attempts": 0, "lanes": 0, "hands": 0, "cancel-each": 0,
+                            "deadline-each": 0, "idem-each": 0, "naps": 0}.items():
         parser.add_argument(f"--{option}", type=int, default=default)
     for option, default in {"pace": 1, "backoff": 20, "cap": 100, "idle": 100, "dead": 300, "hello-timeout": 500,
-                            "accept-pause": 0}.items():
+                            "accept-pause": 0, "deadline": 30, "void": 30000, "lease": 300000, "probe": 200,
+                            "probe-timeout": 300, "gap": 10000, "revive": 0, "nap": 100}.items():
         parser.add_argument(f"--{option}-ms", type=float, default=default)
     sys.exit(asyncio.run(Application(parser.parse_args()).run()))
