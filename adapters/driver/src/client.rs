@@ -13,12 +13,13 @@ use reattach_core::client::Closed;
 use reattach_core::client::Event;
 use reattach_core::client::Secrets;
 use reattach_core::client::Status;
+use reattach_core::client::View;
 use reattach_core::connection::Stats;
 use reattach_core::error::ApiMisuse;
 use reattach_core::id::ConnectionId;
 use reattach_core::id::ConnectionKey;
+use reattach_core::id::MessageId;
 use reattach_core::id::Name;
-use reattach_core::link::Delivery;
 use reattach_core::link::Outgoing;
 use reattach_core::reconnect::GiveUp;
 use reattach_core::reconnect::OpenError;
@@ -38,6 +39,7 @@ use crate::drive::Opened;
 use crate::drive::Outside;
 use crate::machine::Machine as _;
 use crate::mint;
+use crate::received::Received;
 use crate::runtime::Runtime;
 use crate::runtime::Task;
 use crate::shared::Events;
@@ -115,6 +117,8 @@ pub enum ConnectionState {
         /// When it is due.
         next_try: Instant,
     },
+    /// Sent to sleep; [`Client::reconnect`] wakes it.
+    Suspended,
     /// Another instance holds the connection, and this client stopped.
     Superseded,
     /// The connection has ended.
@@ -131,6 +135,7 @@ impl ConnectionState {
             Status::Detached { retry, limit, retry_at } => {
                 Self::Detached { attempt: retry, limit, next_try: Instant::now() + clock::until(retry_at) }
             }
+            Status::Suspended => Self::Suspended,
             Status::Superseded => Self::Superseded,
             Status::Closed(closed) => Self::Closed(closed),
             Status::Failed(reason) => Self::Failed(reason),
@@ -220,7 +225,9 @@ impl Client {
                 ConnectionState::Superseded => return Err(ConnectError::Superseded),
                 ConnectionState::Closed(Closed::ByPeer { .. }) => return Err(ConnectError::Ended),
                 ConnectionState::Closed(_) => return Err(ConnectError::Stopped),
-                ConnectionState::Connecting { .. } | ConnectionState::Detached { .. } => watch.changed().await,
+                ConnectionState::Connecting { .. } | ConnectionState::Detached { .. } | ConnectionState::Suspended => {
+                    watch.changed().await;
+                }
             }
         }
     }
@@ -247,6 +254,15 @@ impl Client {
         self.0.shared.try_send(message.into())
     }
 
+    /// Withdraws a message: at once where it was never written; else the other side is asked to, and its answer is the outcome.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiMisuse::UnknownMessage`] for one that has its outcome, or never was.
+    pub fn cancel(&self, id: &MessageId) -> Result<(), ApiMisuse> {
+        self.0.shared.command(|machine, now| machine.cancel(id, now))
+    }
+
     /// Sends an ephemeral message: now or never, without an outcome. A newer one of the same key replaces it.
     ///
     /// # Errors
@@ -256,17 +272,17 @@ impl Client {
         self.0.shared.send_ephemeral(key, payload)
     }
 
-    /// Takes the next message, which accepts it: the server is told that this application has it. `None` once the connection
-    /// has ended and everything was taken, or while trying has stopped.
+    /// Takes the next message. With automatic acceptance that accepts it: the server is told that this application has it.
+    /// `None` once the connection has ended and everything was taken, or while trying has stopped.
     ///
     /// Cancel-safe: dropped before it returns, no message was taken.
-    pub async fn recv(&self) -> Option<Delivery> {
+    pub async fn recv(&self) -> Option<Received> {
         self.0.shared.recv().await
     }
 
     /// Takes the next message if one is there.
     #[must_use]
-    pub fn try_recv(&self) -> Option<Delivery> {
+    pub fn try_recv(&self) -> Option<Received> {
         self.0.shared.try_recv()
     }
 
@@ -313,6 +329,22 @@ impl Client {
     /// [`ApiMisuse::Ended`] once the connection has ended.
     pub fn reconnect(&self) -> Result<(), ApiMisuse> {
         self.0.shared.command(Machine::reconnect)
+    }
+
+    /// Goes to sleep, as a page does that goes to the background: the server is asked to keep the state for longer, and no
+    /// transport is held until [`Client::reconnect`]. What is sent meanwhile waits.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiMisuse::Ended`] once the connection has ended, or trying has stopped.
+    pub fn suspend(&self) -> Result<(), ApiMisuse> {
+        self.0.shared.command(Machine::suspend)
+    }
+
+    /// Where the client stands, as a user interface shows it to people.
+    #[must_use]
+    pub fn view(&self) -> View {
+        self.0.shared.lock().machine.view()
     }
 
     /// Ends the connection at once. Every message gets its outcome. A program that ends then should await

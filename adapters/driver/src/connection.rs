@@ -6,15 +6,16 @@ use std::time::Duration;
 use reattach_core::connection::Stats;
 use reattach_core::error::ApiMisuse;
 use reattach_core::id::ConnectionId;
+use reattach_core::id::MessageId;
 use reattach_core::id::Name;
 use reattach_core::id::Principal;
-use reattach_core::link::Delivery;
 use reattach_core::link::Outgoing;
 use reattach_core::server::Peer;
 use reattach_core::server::PeerEvent;
 use reattach_core::wire::CloseCode;
 use reattach_core::wire::Payload;
 
+use crate::received::Received;
 use crate::shared::Events;
 use crate::shared::Receipt;
 use crate::shared::Shared;
@@ -78,6 +79,15 @@ impl Connection {
         self.0.shared.try_send(message.into())
     }
 
+    /// Withdraws a message: at once where it was never written; else the other side is asked to, and its answer is the outcome.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiMisuse::UnknownMessage`] for one that has its outcome, or never was.
+    pub fn cancel(&self, id: &MessageId) -> Result<(), ApiMisuse> {
+        self.0.shared.command(|machine, now| machine.cancel(id, now))
+    }
+
     /// Sends an ephemeral message: now or never, without an outcome. A newer one of the same key replaces it.
     ///
     /// # Errors
@@ -87,17 +97,17 @@ impl Connection {
         self.0.shared.send_ephemeral(key, payload)
     }
 
-    /// Takes the next message, which accepts it: the client is told that this application has it. `None` once the connection
-    /// has ended and everything was taken.
+    /// Takes the next message. With automatic acceptance that accepts it: the client is told that this application has it.
+    /// `None` once the connection has ended and everything was taken.
     ///
     /// Cancel-safe: dropped before it returns, no message was taken.
-    pub async fn recv(&self) -> Option<Delivery> {
+    pub async fn recv(&self) -> Option<Received> {
         self.0.shared.recv().await
     }
 
     /// Takes the next message if one is there.
     #[must_use]
-    pub fn try_recv(&self) -> Option<Delivery> {
+    pub fn try_recv(&self) -> Option<Received> {
         self.0.shared.try_recv()
     }
 

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::panic;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_tungstenite::client_async_with_config;
 use async_tungstenite::tungstenite;
@@ -11,6 +12,7 @@ use async_tungstenite::tungstenite::client::IntoClientRequest;
 use async_tungstenite::tungstenite::http::HeaderName;
 use async_tungstenite::tungstenite::http::HeaderValue;
 use async_tungstenite::tungstenite::http::Uri;
+use async_tungstenite::tungstenite::http::header::RETRY_AFTER;
 use async_tungstenite::tungstenite::http::header::SEC_WEBSOCKET_PROTOCOL;
 use async_tungstenite::tungstenite::protocol::WebSocketConfig;
 use futures_util::FutureExt as _;
@@ -227,7 +229,12 @@ fn without_password(url: &str) -> String {
 fn open_error(error: &tungstenite::Error) -> OpenError {
     use tungstenite::Error;
     match error {
-        Error::Http(response) => OpenError::Refused { status: response.status().as_u16() },
+        Error::Http(response) => {
+            // RFC 9110, 10.2.3; the form with a date is not worth a parser.
+            let retry_after =
+                response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
+            OpenError::Refused { status: response.status().as_u16(), retry_after: retry_after.map(Duration::from_secs) }
+        }
         Error::Protocol(tungstenite::error::ProtocolError::HandshakeIncomplete) => OpenError::Unreachable,
         Error::Protocol(_) => OpenError::WrongProtocol,
         Error::Tls(_) => OpenError::Insecure,

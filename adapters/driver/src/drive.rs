@@ -51,7 +51,8 @@ pub(crate) trait Outside: Send + Unpin + 'static {
 /// The task that drives one machine.
 pub(crate) struct Driver<M: Machine, O: Outside> {
     shared: Arc<Shared<M>>,
-    outside: O,
+    /// Gone once the machine is over: then all that is left is to wait for leases.
+    outside: Option<O>,
     closing: Arc<Closing>,
     /// The live transport; for a moment also the one that is being replaced.
     sockets: Vec<(TransportId, Socket)>,
@@ -85,7 +86,7 @@ impl<M: Machine, O: Outside> Driver<M, O> {
         let timer = runtime.timer();
         let driver = Self {
             shared,
-            outside,
+            outside: Some(outside),
             closing,
             sockets: Vec::new(),
             opening: None,
@@ -236,6 +237,50 @@ impl<M: Machine, O: Outside> Driver<M, O> {
         is_over
     }
 
+    /// The machine is over, or has to be.
+    fn finish(&mut self) {
+        let Some(mut outside) = self.outside.take() else { return };
+        let mut state = self.shared.lock();
+        // What came before the peer's goodbye can still be taken.
+        if !state.machine.is_over() {
+            state.machine.disconnect(clock::now());
+        }
+        state.is_driven = false;
+        state.lingers = true;
+        let arrivals = std::mem::take(&mut state.arrivals);
+        while let Some(output) = state.machine.poll_output() {
+            if let Output::Event(event) = output {
+                _ = state.tell(&event);
+            }
+        }
+        state.end_subscriptions();
+        drop(state);
+        // The registry let them in at the very moment that the connection ended.
+        for (_, socket) in arrivals {
+            self.closing.see_off(socket, CloseCode::ENDED);
+        }
+        self.shared.notify_all();
+        outside.gone();
+    }
+
+    /// The machine is over. Returns whether something that came before can be taken later, when a lease has ended.
+    fn linger(&mut self) -> bool {
+        let now = clock::now();
+        let mut state = self.shared.lock();
+        if state.machine.held_up_until().is_some_and(|at| at <= now) {
+            state.machine.handle_timeout(now);
+        }
+        let wake_at = state.machine.held_up_until();
+        let has_delivery = state.machine.has_delivery();
+        drop(state);
+        if has_delivery {
+            self.shared.delivery.notify(1);
+        }
+        self.arm(wake_at, now);
+        // What is taken later may hold up what waits behind it.
+        has_delivery || wake_at.is_some()
+    }
+
     fn arm(&mut self, at: Option<Instant>, now: Instant) {
         if at != self.set_for {
             self.set_for = at;
@@ -247,10 +292,11 @@ impl<M: Machine, O: Outside> Driver<M, O> {
 
     /// Does what the machine wants.
     fn execute(&mut self) {
+        let outside = self.outside.as_mut().expect("the machine is driven");
         for output in self.outputs.drain(..) {
             match output {
                 Output::Open { transport } => {
-                    self.opening = Some((transport, self.outside.open()));
+                    self.opening = Some((transport, outside.open()));
                     self.has_unpolled = true;
                 }
                 Output::Write { transport, text } => {
@@ -267,7 +313,7 @@ impl<M: Machine, O: Outside> Driver<M, O> {
                         self.closing.see_off(socket, code);
                     }
                 }
-                Output::Answer(answer) => self.outside.answer(answer),
+                Output::Answer(answer) => outside.answer(answer),
                 Output::Event(_) => unreachable!("events were told under the lock"),
             }
         }
@@ -302,7 +348,10 @@ impl<M: Machine, O: Outside> Future for Driver<M, O> {
         let this = self.get_mut();
         this.shared.register_driver(cx);
         loop {
-            if this.turn(cx) {
+            if this.outside.is_some() && this.turn(cx) {
+                this.finish();
+            }
+            if this.outside.is_none() && !this.linger() {
                 return Poll::Ready(());
             }
             // The clock was looked at in the turn; the timer only wakes.
@@ -317,22 +366,8 @@ impl<M: Machine, O: Outside> Future for Driver<M, O> {
 impl<M: Machine, O: Outside> Drop for Driver<M, O> {
     /// The task ends: the machine is over, or the runtime goes down, or something panicked. Whoever waits is told the truth.
     fn drop(&mut self) {
-        let mut state = self.shared.lock();
-        state.machine.disconnect(clock::now());
-        state.is_driven = false;
-        let arrivals = std::mem::take(&mut state.arrivals);
-        while let Some(output) = state.machine.poll_output() {
-            if let Output::Event(event) = output {
-                _ = state.tell(&event);
-            }
-        }
-        state.end_subscriptions();
-        drop(state);
-        // The registry let them in at the very moment that the connection ended.
-        for (_, socket) in arrivals {
-            self.closing.see_off(socket, CloseCode::ENDED);
-        }
-        self.shared.notify_all();
-        self.outside.gone();
+        self.finish();
+        self.shared.lock().lingers = false;
+        self.shared.delivery.notify(usize::MAX);
     }
 }

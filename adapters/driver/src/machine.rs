@@ -11,7 +11,9 @@ use reattach_core::error::ApiMisuse;
 use reattach_core::id::MessageId;
 use reattach_core::id::Name;
 use reattach_core::id::TransportId;
+use reattach_core::link::Decision;
 use reattach_core::link::Delivery;
+use reattach_core::link::Handle;
 use reattach_core::link::Outgoing;
 use reattach_core::outcome::Failure;
 use reattach_core::outcome::Outcome;
@@ -52,6 +54,8 @@ pub(crate) trait Machine: Send + Unpin + 'static {
     fn send(&mut self, message: Outgoing, now: Instant) -> Result<MessageId, ApiMisuse>;
     fn send_ephemeral(&mut self, key: Name, payload: Payload, now: Instant) -> Result<(), ApiMisuse>;
     fn take(&mut self, now: Instant) -> Option<Delivery>;
+    fn decide(&mut self, handle: Handle, decision: Decision, now: Instant) -> Result<(), ApiMisuse>;
+    fn extend(&mut self, handle: Handle, lease: Duration, now: Instant) -> Result<(), ApiMisuse>;
     fn close(&mut self, patience: Duration, now: Instant);
     fn disconnect(&mut self, now: Instant);
 
@@ -61,6 +65,9 @@ pub(crate) trait Machine: Send + Unpin + 'static {
     fn is_over(&self) -> bool;
     /// Whether something may still come without anybody asking for it.
     fn is_expecting(&self) -> bool;
+    /// When the lease ends of what is in the application's hands, where it holds up something that can still be taken after
+    /// the end.
+    fn held_up_until(&self) -> Option<Instant>;
     /// The outcome that an event tells, if it tells one.
     fn outcome(event: &Self::Event) -> Option<(MessageId, Outcome)>;
 }
@@ -117,6 +124,14 @@ impl Machine for Client {
         Self::take(self, now)
     }
 
+    fn decide(&mut self, handle: Handle, decision: Decision, now: Instant) -> Result<(), ApiMisuse> {
+        Self::decide(self, handle, decision, now)
+    }
+
+    fn extend(&mut self, handle: Handle, lease: Duration, now: Instant) -> Result<(), ApiMisuse> {
+        Self::extend(self, handle, lease, now)
+    }
+
     fn close(&mut self, patience: Duration, now: Instant) {
         Self::close(self, patience, now);
     }
@@ -139,6 +154,10 @@ impl Machine for Client {
 
     fn is_expecting(&self) -> bool {
         !matches!(self.status(), Status::Closed(_) | Status::Failed(_) | Status::Superseded)
+    }
+
+    fn held_up_until(&self) -> Option<Instant> {
+        self.connection().link().inbox().held_up_until()
     }
 
     fn outcome(event: &Self::Event) -> Option<(MessageId, Outcome)> {
@@ -200,6 +219,14 @@ impl Machine for Peer {
         Self::take(self, now)
     }
 
+    fn decide(&mut self, handle: Handle, decision: Decision, now: Instant) -> Result<(), ApiMisuse> {
+        Self::decide(self, handle, decision, now)
+    }
+
+    fn extend(&mut self, handle: Handle, lease: Duration, now: Instant) -> Result<(), ApiMisuse> {
+        Self::extend(self, handle, lease, now)
+    }
+
     fn close(&mut self, patience: Duration, now: Instant) {
         Self::close(self, patience, now);
     }
@@ -222,6 +249,10 @@ impl Machine for Peer {
 
     fn is_expecting(&self) -> bool {
         !Self::is_over(self)
+    }
+
+    fn held_up_until(&self) -> Option<Instant> {
+        self.connection().link().inbox().held_up_until()
     }
 
     fn outcome(event: &Self::Event) -> Option<(MessageId, Outcome)> {

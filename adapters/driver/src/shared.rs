@@ -24,7 +24,8 @@ use reattach_core::error::ApiMisuse;
 use reattach_core::id::MessageId;
 use reattach_core::id::Name;
 use reattach_core::id::TransportId;
-use reattach_core::link::Delivery;
+use reattach_core::link::Decision;
+use reattach_core::link::Handle;
 use reattach_core::link::Outgoing;
 use reattach_core::outcome::Outcome;
 use reattach_core::outcome::Unknown;
@@ -33,6 +34,8 @@ use reattach_core::wire::Payload;
 
 use crate::clock;
 use crate::machine::Machine;
+use crate::received::Deciding;
+use crate::received::Received;
 use crate::socket::Socket;
 
 /// The machine and what surrounds it.
@@ -49,6 +52,8 @@ pub(crate) struct State<M: Machine> {
     pub(crate) version: u64,
     /// Whether a driver looks after the machine, or is about to.
     pub(crate) is_driven: bool,
+    /// Whether there is somebody who waits for the leases of what is in the application's hands after the end.
+    pub(crate) lingers: bool,
 }
 
 impl<M: Machine> State<M> {
@@ -106,6 +111,7 @@ impl<M: Machine> Shared<M> {
                 armed: None,
                 version: 0,
                 is_driven: true,
+                lingers: false,
             }),
             driver: AtomicWaker::new(),
             delivery: Event::new(),
@@ -173,22 +179,24 @@ impl<M: Machine> Shared<M> {
     }
 
     /// Hands the next message over, if there is one.
-    pub(crate) fn try_recv(&self) -> Option<Delivery> {
+    pub(crate) fn try_recv(self: &Arc<Self>) -> Option<Received> {
         let mut state = self.lock();
-        let delivery = state.machine.take(clock::now())?;
+        let delivery = state.machine.take(clock::now());
         let has_more = state.machine.has_delivery();
         let is_report_due = state.machine.poll_timeout().is_some_and(|at| state.armed.is_none_or(|armed| at < armed));
+        // After the end there may be another lease to wait for, or nothing more.
+        let is_awaited = is_report_due || state.lingers;
         drop(state);
         if has_more {
             self.delivery.notify(1);
         }
-        if is_report_due {
+        if is_awaited {
             self.wake_driver();
         }
-        Some(delivery)
+        Some(Received::new(delivery?, || Arc::clone(self) as Arc<dyn Deciding>))
     }
 
-    pub(crate) async fn recv(&self) -> Option<Delivery> {
+    pub(crate) async fn recv(self: &Arc<Self>) -> Option<Received> {
         loop {
             if let Some(delivery) = self.try_recv() {
                 return Some(delivery);
@@ -196,11 +204,16 @@ impl<M: Machine> Shared<M> {
             let delivery = self.delivery.listen();
             {
                 let state = self.lock();
-                if !state.machine.has_delivery() && !state.machine.is_expecting() {
-                    return None;
-                }
                 if state.machine.has_delivery() {
                     continue;
+                }
+                let is_over = !state.is_driven && !state.lingers;
+                let is_held_up = !is_over && state.machine.held_up_until().is_some();
+                if !state.machine.is_expecting() && !is_held_up {
+                    drop(state);
+                    // Whoever else waits for it waits in vain too.
+                    self.delivery.notify(1);
+                    return None;
                 }
             }
             delivery.await;
@@ -236,6 +249,19 @@ impl<M: Machine> Shared<M> {
 
     pub(crate) fn stats(&self) -> Stats {
         self.lock().machine.stats()
+    }
+}
+
+impl<M: Machine> Deciding for Shared<M> {
+    fn decide(&self, handle: Handle, decision: Decision) -> Result<(), ApiMisuse> {
+        let result = self.command(|machine, now| machine.decide(handle, decision, now));
+        // The next of its lane may be free, or nothing is waited for any more.
+        self.delivery.notify(1);
+        result
+    }
+
+    fn extend(&self, handle: Handle, lease: Duration) -> Result<(), ApiMisuse> {
+        self.command(|machine, now| machine.extend(handle, lease, now))
     }
 }
 

@@ -2,13 +2,16 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use reattach_core::id::ConnectionId;
 use reattach_core::id::Name;
 use reattach_core::id::Principal;
 use reattach_core::server;
+use reattach_core::server::Admission;
 use reattach_core::wire::Token;
 
+use crate::clock;
 use crate::runtime::Task;
 use crate::server::upgrade::Origins;
 use crate::server::upgrade::Upgrade;
@@ -25,9 +28,19 @@ pub struct Hello {
     pub upgrade: Upgrade,
 }
 
+/// Whose credentials a hello carries, and for how long they hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admitted {
+    /// The name of the principal.
+    pub principal: Name,
+    /// How long the credentials hold, if not for ever. Then the transport is closed with code 4401, and the client comes back
+    /// with fresh ones, or not at all.
+    pub expires_in: Option<Duration>,
+}
+
 /// Decides whose credentials a hello carries.
 #[derive(Clone)]
-struct Authenticator(Arc<dyn Fn(Hello) -> Task<Option<Principal>> + Send + Sync>);
+struct Authenticator(Arc<dyn Fn(Hello) -> Task<Option<Admission>> + Send + Sync>);
 
 /// How a server behaves.
 #[derive(Clone, Default)]
@@ -67,7 +80,24 @@ impl ServerConfig {
     {
         self.authenticator = Some(Authenticator(Arc::new(move |hello| {
             let answer = authenticate(hello);
-            Task::new(async move { answer.await.map(Principal::Named) })
+            Task::new(async move { answer.await.map(|name| Principal::Named(name).into()) })
+        })));
+        self
+    }
+
+    /// As [`ServerConfig::with_authentication`], for credentials that run out.
+    #[must_use]
+    pub fn with_admission<F>(mut self, admit: impl Fn(Hello) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Option<Admitted>> + Send + 'static,
+    {
+        self.authenticator = Some(Authenticator(Arc::new(move |hello| {
+            let answer = admit(hello);
+            Task::new(async move {
+                let Admitted { principal, expires_in } = answer.await?;
+                let expires = expires_in.map(|expires_in| clock::now() + expires_in);
+                Some(Admission { principal: Principal::Named(principal), expires })
+            })
         })));
         self
     }
@@ -83,7 +113,7 @@ impl ServerConfig {
         &self.origins
     }
 
-    pub(super) fn authenticate(&self, hello: Hello) -> Task<Option<Principal>> {
+    pub(super) fn authenticate(&self, hello: Hello) -> Task<Option<Admission>> {
         match &self.authenticator {
             Some(Authenticator(ask)) => ask(hello),
             // The machine asks only where it was told to; then nobody answers, and nobody gets in.

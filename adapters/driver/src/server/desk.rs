@@ -7,17 +7,21 @@
 use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::task::Context;
+use std::time::Duration;
 
 use event_listener::Event;
 use futures_util::task::AtomicWaker;
 use reattach_core::id::ConnectionId;
+use reattach_core::id::Principal;
 use reattach_core::id::TransportId;
 use reattach_core::reconnect::OpenError;
+use reattach_core::rng::Rng;
 use reattach_core::server;
 use reattach_core::server::Answer;
 use reattach_core::server::Command;
@@ -96,6 +100,7 @@ struct State {
     /// What the timer task waits for.
     armed: Option<Instant>,
     is_shut_down: bool,
+    is_draining: bool,
 }
 
 /// The registry with its surroundings.
@@ -126,6 +131,7 @@ impl Desk {
             transports: 0,
             armed: None,
             is_shut_down: false,
+            is_draining: false,
         };
         Arc::new(Self {
             closing: Closing::new(Arc::clone(&runtime)),
@@ -154,7 +160,7 @@ impl Desk {
     /// Counts a stream in. Nothing comes back where the caps, or a shutdown, turn it away.
     pub(super) fn admit(self: &Arc<Self>, remote: Option<SocketAddr>) -> Option<(TransportId, Arc<Mailbox>)> {
         let mut state = self.lock();
-        if state.is_shut_down {
+        if state.is_shut_down || state.is_draining {
             return None;
         }
         state.transports += 1;
@@ -214,6 +220,45 @@ impl Desk {
         (state.registry.connections(), state.registry.transports())
     }
 
+    pub(super) fn revoke(self: &Arc<Self>, cid: &ConnectionId) -> bool {
+        let mut state = self.lock();
+        let is_known = state.registry.revoke(cid, clock::now());
+        self.carry_on(&mut state);
+        self.finish(state);
+        is_known
+    }
+
+    pub(super) fn revoke_all(self: &Arc<Self>, principal: &Principal) -> usize {
+        let mut state = self.lock();
+        let count = state.registry.revoke_all(principal, clock::now());
+        self.carry_on(&mut state);
+        self.finish(state);
+        count
+    }
+
+    /// Has every connection come to its end. No transport is admitted any more.
+    pub(super) fn drain(
+        self: &Arc<Self>,
+        patience: Duration,
+        come_back: &RangeInclusive<Duration>,
+    ) -> Vec<Arc<Shared<Peer>>> {
+        let mut state = self.lock();
+        state.is_draining = true;
+        // Whoever has not been let in yet would begin a connection that nobody drains, a hello that waits for a peer too.
+        for (transport, mailbox) in std::mem::take(&mut state.mailboxes) {
+            mailbox.put(ToVisitor::Close(CloseCode::RESTART));
+            self.handle(&mut state, RegistryInput::Closed { transport });
+        }
+        let peers: Vec<_> = state.peers.values().map(|(_, peer)| Arc::clone(peer)).collect();
+        self.finish(state);
+        let mut rng = Rng::new(mint::seed());
+        for peer in &peers {
+            let retry_after = rng.between(*come_back.start(), *come_back.end());
+            peer.command(|peer, now| peer.drain(patience, retry_after, now));
+        }
+        peers
+    }
+
     /// Stops everything: no transport is admitted any more, every connection ends, and its state with it.
     pub(super) fn shut_down(&self) {
         let mut state = self.lock();
@@ -270,6 +315,11 @@ impl Desk {
 
     fn handle(self: &Arc<Self>, state: &mut State, input: RegistryInput<'_>) {
         state.registry.handle_input(input, clock::now());
+        self.carry_on(state);
+    }
+
+    /// Carries what the registry says, and has its time kept.
+    fn carry_on(self: &Arc<Self>, state: &mut State) {
         self.carry(state);
         let next = state.registry.poll_timeout();
         if next.is_some_and(|next| state.armed.is_none_or(|armed| next < armed)) {

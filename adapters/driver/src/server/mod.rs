@@ -7,6 +7,7 @@ mod visit;
 
 use std::io;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -14,11 +15,16 @@ use std::time::Duration;
 use futures_util::future::Either;
 use futures_util::future::select;
 
+use reattach_core::id::ConnectionId;
+use reattach_core::id::Name;
+use reattach_core::id::Principal;
+
 use crate::connection::Connection;
 use crate::runtime::Io;
 use crate::runtime::Runtime;
 use crate::runtime::Task;
 
+pub use self::config::Admitted;
 pub use self::config::Hello;
 pub use self::config::ServerConfig;
 pub use self::upgrade::Origins;
@@ -126,6 +132,33 @@ impl Server {
     #[must_use]
     pub fn transports(&self) -> usize {
         self.0.desk.counts().1
+    }
+
+    /// Revokes a connection: its transport is closed, and it ends. Whoever comes with its key begins another, if they are let in.
+    /// Returns whether there was one.
+    pub fn revoke(&self, cid: &ConnectionId) -> bool {
+        self.0.desk.revoke(cid)
+    }
+
+    /// Revokes every connection of a principal, and returns how many there were.
+    pub fn revoke_all(&self, principal: &Name) -> usize {
+        self.0.desk.revoke_all(&Principal::Named(principal.clone()))
+    }
+
+    /// Stops in good order. Nothing more is handed over and nothing more can be sent; what is in the application's hands can be
+    /// decided about, and what was sent can be settled, for as long as `patience` says. Then each connection ends with a last
+    /// word that says what became of everything, and each client is asked to come back after a time of its own between the two
+    /// of `come_back`; then it shuts down. Returns how many connections had to be cut off.
+    pub async fn drain(&self, patience: Duration, come_back: RangeInclusive<Duration>) -> usize {
+        let connections = self.0.desk.drain(patience, &come_back);
+        let mut cut = 0;
+        for peer in connections {
+            peer.ended().await;
+            cut += usize::from(peer.lock().machine.has_been_cut());
+        }
+        self.shut_down();
+        self.closed().await;
+        cut
     }
 
     /// Stops at once and loses all state: the listener goes, transports are closed as going away, every connection ends and

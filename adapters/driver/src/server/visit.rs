@@ -8,8 +8,8 @@ use std::task::Poll;
 use futures_util::future::Either;
 use futures_util::future::select;
 use reattach_core::connection::Incoming;
-use reattach_core::id::Principal;
 use reattach_core::id::TransportId;
+use reattach_core::server::Admission;
 use reattach_core::server::RegistryInput;
 use reattach_core::wire;
 use reattach_core::wire::CloseCode;
@@ -102,7 +102,7 @@ struct Visitor<'a> {
     /// Gone once it was handed over or closed.
     socket: Option<Socket>,
     request: Upgrade,
-    authenticating: Option<Task<Option<Principal>>>,
+    authenticating: Option<Task<Option<Admission>>>,
 }
 
 impl Visitor<'_> {
@@ -113,7 +113,7 @@ impl Visitor<'_> {
                 self.obey(letter);
             }
             if let Some(answer) = self.poll_authentication(cx) {
-                let input = RegistryInput::Authenticated { transport: self.transport, principal: answer };
+                let input = RegistryInput::Authenticated { transport: self.transport, admission: answer };
                 self.desk.tell(input);
                 continue;
             }
@@ -168,7 +168,7 @@ impl Visitor<'_> {
         }
     }
 
-    fn poll_authentication(&mut self, cx: &mut Context<'_>) -> Option<Option<Principal>> {
+    fn poll_authentication(&mut self, cx: &mut Context<'_>) -> Option<Option<Admission>> {
         use std::future::Future as _;
         let task = self.authenticating.as_mut()?;
         match std::pin::Pin::new(task).poll(cx) {
