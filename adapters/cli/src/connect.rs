@@ -381,6 +381,7 @@ async fn tell_status(client: Client) {
             ConnectionState::Superseded => "another instance took the connection over".to_owned(),
             ConnectionState::Failed(reason) => format!("gave up: {reason}"),
             ConnectionState::Closed(_) => return,
+            ConnectionState::Suspended => "asleep".to_owned(),
             state => format!("{state:?}"),
         };
         if told.as_ref() != Some(&line) {

@@ -8,6 +8,7 @@ use reattach_tokio::Connection;
 use reattach_tokio::Origins;
 use reattach_tokio::ServerConfig;
 use reattach_tokio::core::link::Delivery;
+use reattach_tokio::core::link::Handed;
 
 use crate::connect::line_of;
 use crate::connect::tell;
@@ -74,7 +75,7 @@ async fn told_to_stop() -> io::Result<()> {
 async fn serve(connection: &Connection, echo: bool) {
     while let Some(delivery) = connection.recv().await {
         if echo {
-            answer(connection, delivery).await;
+            answer(connection, delivery.into_delivery()).await;
         } else if let Err(error) = writeln!(io::stdout(), "{}", line_of(delivery.payload())) {
             return tell(&format!("stdout: {error}"));
         }
@@ -84,7 +85,7 @@ async fn serve(connection: &Connection, echo: bool) {
 async fn answer(connection: &Connection, delivery: Delivery) {
     let answered = match delivery {
         // What came is handed on, so it has to be checked; what is no JSON cannot be.
-        Delivery::Message { payload, .. } => match payload.check() {
+        Delivery::Message(Handed { payload, .. }) => match payload.check() {
             Ok(payload) => connection.send(payload).await.map(drop),
             Err(error) => return tell(&format!("{}: a message that is not JSON: {error}", connection.id())),
         },

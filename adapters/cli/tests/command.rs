@@ -345,5 +345,17 @@ fn a_short_demonstration_keeps_its_promises() {
     assert_eq!(ours["cuts"], 7);
     let lost = |way: &str| report["phase1"]["plain"][way]["lost"].as_u64().expect("a count");
     assert!(lost("up") + lost("down") > 0, "the plain column shows what the layer is for");
+    let phase3 = &report["phase3"];
+    let all = |key: &str| phase3["all"][key].as_u64().expect("a count");
+    assert_eq!(phase3["cuts"], 15);
+    assert!(all("sent") >= 2_000);
+    assert_eq!(all("delivered") + all("rejected") + all("not_delivered") + all("unknown"), all("sent"));
+    for key in ["rejected_outright", "rejected_exhausted", "not_delivered", "unknown", "deferrals_told", "delayed_told"]
+    {
+        assert!(all(key) > 0, "{key} is among what the phase is for");
+    }
+    for key in ["false_claims", "unclaimed", "out_of_order", "handed_twice", "otherwise_broken"] {
+        assert_eq!(all(key), 0, "{key}");
+    }
     assert_eq!(report["broken"], serde_json::json!([]));
 }

@@ -2,12 +2,16 @@
 //!
 //! Everything is counted by the demonstration itself, at the receivers, and compared with what the senders were told.
 
+mod book;
+mod decide;
 mod forget;
+mod judge;
 mod layered;
 mod ledger;
 mod plain;
 mod plan;
 mod report;
+mod script;
 mod show;
 mod stage;
 
@@ -18,11 +22,13 @@ use std::time::Instant;
 use clap::Args;
 use reattach_tokio::ConnectError;
 
+use self::decide::Scene;
 use self::forget::Forgetting;
 use self::report::Forgotten;
 use self::report::Performer;
 use self::report::Phase1;
 use self::report::Phase2;
+use self::report::Phase3;
 use self::report::Report;
 use self::report::percentile;
 use self::show::Show;
@@ -107,12 +113,16 @@ pub async fn run(options: &Options) -> Result<(String, bool), Failed> {
         show.say(&format!("  {}: {:?} (default {:?})", timer.what, timer.here, timer.default));
     }
     show.say(&format!("  detach ttl, in phase 2: {:?} (default 60s)", forget::TTL));
+    for timer in decide::shortened() {
+        show.say(&format!("  {}, in phase 3: {:?} (default {:?})", timer.what, timer.here, timer.default));
+    }
     let limit = patience(options);
     let phase1 = phase1(options, &show, limit).await?;
     let phase2 = tokio::time::timeout(limit, phase2(&show)).await.map_err(|_| Failed::Stuck)??;
+    let phase3 = phase3(options, &show, limit).await?;
     let seconds = start.elapsed().as_secs_f64();
     let (seed, messages_each_way) = (options.seed, options.messages);
-    let mut report = Report { seed, messages_each_way, seconds, phase1, phase2, broken: Vec::new() };
+    let mut report = Report { seed, messages_each_way, seconds, phase1, phase2, phase3, broken: Vec::new() };
     report.judge();
     let text =
         if options.json { serde_json::to_string(&report).expect("a report is JSON") + "\n" } else { report.text() };
@@ -170,4 +180,25 @@ async fn phase2(show: &Show) -> Result<Phase2, Failed> {
     });
     let lost = Forgotten::new(Forgetting::Crash, forget::TIMES, lost.await?.figures());
     Ok(Phase2 { receipts_kept: kept, receipts_lost: lost })
+}
+
+async fn phase3(options: &Options, show: &Show, limit: Duration) -> Result<Phase3, Failed> {
+    let scene = Scene::new(options.seed);
+    let watching = show.watch("phase 3", {
+        let scene = std::sync::Arc::clone(&scene);
+        move || {
+            let claimed = scene.book.claimed();
+            (claimed, decide::MESSAGES, format!("{} of {} cuts", scene.cuts(), decide::CUTS))
+        }
+    });
+    let plan = plan::plan(options.seed, decide::CUTS);
+    let performance = tokio::time::timeout(limit, decide::perform(std::sync::Arc::clone(&scene), plan)).await;
+    watching.end();
+    if let Ok(done) = performance {
+        done?;
+    } else {
+        show.say("phase 3 is stuck; what has no outcome by now is counted so");
+    }
+    let judgement = judge::judge(&scene.book.lines());
+    Ok(Phase3::new(scene.cuts(), scene.cuts_by_kind(), judgement))
 }

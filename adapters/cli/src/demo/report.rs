@@ -7,6 +7,8 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::demo::forget::Forgetting;
+use crate::demo::judge::Judgement;
+use crate::demo::judge::Tally;
 use crate::demo::ledger::Figures;
 
 /// One performer of the first phase.
@@ -41,6 +43,7 @@ pub(crate) struct Report {
     pub(crate) seconds: f64,
     pub(crate) phase1: Phase1,
     pub(crate) phase2: Phase2,
+    pub(crate) phase3: Phase3,
     /// What was promised and not kept; empty where all was.
     pub(crate) broken: Vec<String>,
 }
@@ -55,6 +58,27 @@ pub(crate) struct Phase1 {
 pub(crate) struct Phase2 {
     pub(crate) receipts_kept: Forgotten,
     pub(crate) receipts_lost: Forgotten,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Phase3 {
+    pub(crate) cuts: u32,
+    pub(crate) cuts_by_kind: BTreeMap<String, u32>,
+    pub(crate) all: Tally,
+    pub(crate) lanes: Vec<Tally>,
+    /// What was not kept, message by message; not more of it than a person reads.
+    pub(crate) broken: Vec<String>,
+}
+
+impl Phase3 {
+    /// The most broken promises that are told one by one.
+    const MOST: usize = 20;
+
+    pub(crate) fn new(cuts: u32, cuts_by_kind: BTreeMap<String, u32>, judgement: Judgement) -> Self {
+        let Judgement { all, lanes, broken } = judgement;
+        let broken = broken.iter().take(Self::MOST).map(|(n, broken)| format!("message {n}: {broken}")).collect();
+        Self { cuts, cuts_by_kind, all, lanes, broken }
+    }
 }
 
 /// The value below which `percent` of the sorted durations lie.
@@ -106,6 +130,14 @@ impl Report {
                 broken.push(format!("phase 2, {what}: unknown outcomes for a reason that does not apply"));
             }
         }
+        let phase3 = &self.phase3;
+        broken.extend(phase3.broken.iter().map(|text| format!("phase 3, {text}")));
+        let Tally { false_claims, unclaimed, out_of_order, handed_twice, otherwise_broken, .. } = &phase3.all;
+        let all = false_claims + unclaimed + out_of_order + handed_twice + otherwise_broken;
+        let told = phase3.broken.len() as u64;
+        if all > told {
+            broken.push(format!("phase 3: {} more of that kind", all - told));
+        }
         self.broken = broken;
     }
 
@@ -154,6 +186,7 @@ impl Report {
             rows.push([vec![format!("unknown: {reason}")], cells(&of)].concat());
         }
         table(&mut out, &header, &rows);
+        self.phase3.write(&mut out);
         if self.broken.is_empty() {
             _ = writeln!(out, "\nEvery promise was kept ({:.0} s, seed {}).", self.seconds, self.seed);
         } else {
@@ -163,6 +196,56 @@ impl Report {
             }
         }
         out
+    }
+}
+
+impl Phase3 {
+    fn write(&self, out: &mut String) {
+        let kinds: Vec<_> = self.cuts_by_kind.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+        _ = writeln!(
+            out,
+            "\nPhase 3: {} cuts ({}). The server's application decides about each message, and the client withdraws some.\n",
+            self.cuts,
+            kinds.join(", ")
+        );
+        let names = (0..self.lanes.len()).map(|lane| format!("lane {lane}"));
+        let header: Vec<_> = [String::new(), "all".to_owned()].into_iter().chain(names).collect();
+        let header: Vec<_> = header.iter().map(String::as_str).collect();
+        let columns: Vec<_> = std::iter::once(&self.all).chain(&self.lanes).collect();
+        let row = |name: &str, get: &dyn Fn(&Tally) -> u64| -> Vec<String> {
+            std::iter::once(name.to_owned()).chain(columns.iter().map(|tally| get(tally).to_string())).collect()
+        };
+        let mut rows = vec![
+            row("sent", &|t| t.sent),
+            row("handed over, again too", &|t| t.hand_overs),
+            row("claimed delivered", &|t| t.delivered),
+            row("  accepted by the application", &|t| t.accepted),
+            row("claimed rejected", &|t| t.rejected),
+            row("  refused by the application", &|t| t.rejected_outright),
+            row("  put off as often as it may be", &|t| t.rejected_exhausted),
+            row("  withdrawn after it was put off", &|t| t.rejected_withdrawn),
+            row("claimed not delivered", &|t| t.not_delivered),
+        ];
+        let of = |reasons: &BTreeMap<String, u64>, reason: &str| reasons.get(reason).copied().unwrap_or(0);
+        for reason in self.all.not_delivered_because.keys() {
+            rows.push(row(&format!("  {reason}"), &|t| of(&t.not_delivered_because, reason)));
+        }
+        rows.push(row("never handed over", &|t| t.never_handed_over));
+        rows.push(row("claimed unknown", &|t| t.unknown));
+        for reason in self.all.unknown_because.keys() {
+            rows.push(row(&format!("  {reason}"), &|t| of(&t.unknown_because, reason)));
+        }
+        rows.extend([
+            row("abandoned by the application", &|t| t.abandoned),
+            row("put off by the application, times", &|t| t.deferrals),
+            row("  told to the sender", &|t| t.deferrals_told),
+            row("delay told to the sender", &|t| t.delayed_told),
+            row("handed over twice, or too soon", &|t| t.handed_twice),
+            row("out of order", &|t| t.out_of_order),
+            row("false claims", &|t| t.false_claims + t.unclaimed),
+            row("otherwise broken", &|t| t.otherwise_broken),
+        ]);
+        table(out, &header, &rows);
     }
 }
 
