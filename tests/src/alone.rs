@@ -100,7 +100,7 @@ impl LoneClient {
         let connection = self.client.connection();
         let mut welcome = frames::welcome(self.client.connection_id(), epoch(1));
         if let Some(epoch) = connection.epoch() {
-            let (received, settled) = connection.link().outbox().taken();
+            let (received, settled) = connection.link().outbox().flight().taken();
             (welcome.epoch, welcome.resumed) = (epoch, true);
             welcome.report = Report { received, settled, ..Report::default() };
         }
@@ -201,7 +201,7 @@ impl LoneServer {
 
     /// A reliable message comes.
     pub fn hear_message(&mut self, transport: TransportId, seq: u64, payload: &str) -> Vec<server::Output> {
-        let message = Message { seq: frames::seq(seq), id: None, payload };
+        let message = Message::plain(frames::seq(seq), payload);
         self.hear(transport, &frames::text(&Frame::Message(message)))
     }
 

@@ -13,8 +13,13 @@ use reattach_core::id::Epoch;
 use reattach_core::id::Fence;
 use reattach_core::id::InstanceId;
 use reattach_core::id::MessageId;
+use reattach_core::id::Name;
 use reattach_core::id::TransportId;
+use reattach_core::link::Acceptance;
+use reattach_core::link::Decision;
 use reattach_core::link::Delivery;
+use reattach_core::link::Handle;
+use reattach_core::link::Outgoing;
 use reattach_core::outcome::Failure;
 use reattach_core::outcome::SendFailed;
 use reattach_core::server;
@@ -43,6 +48,9 @@ pub enum Machine {
 #[derive(Debug, Deserialize, Serialize)]
 struct Transcript {
     name: String,
+    /// Whether the machine's application decides about each message.
+    #[serde(default)]
+    manual: bool,
     steps: Vec<Step>,
 }
 
@@ -65,10 +73,10 @@ pub fn replay(file: &str, machine: Machine) {
     let text = std::fs::read_to_string(&path).expect("the file is there");
     let mut transcripts: Vec<Transcript> = serde_json::from_str(&text).expect("a list of transcripts");
     let is_blessing = std::env::var_os("BLESS").is_some();
-    for Transcript { name, steps } in &mut transcripts {
+    for Transcript { name, manual, steps } in &mut transcripts {
         let mut run: Box<dyn Run> = match machine {
-            Machine::Client => Box::new(ClientRun::new()),
-            Machine::Server => Box::new(ServerRun::new()),
+            Machine::Client => Box::new(ClientRun::new(*manual)),
+            Machine::Server => Box::new(ServerRun::new(*manual)),
         };
         for (number, step) in steps.iter_mut().enumerate() {
             let out = run.step(Instant::from_millis(step.at), &step.input);
@@ -87,7 +95,7 @@ pub fn replay(file: &str, machine: Machine) {
 /// One line for each input and each output, so that a difference can be read.
 fn written(transcripts: &[Transcript]) -> String {
     let transcripts: Vec<_> = (transcripts.iter())
-        .map(|Transcript { name, steps }| {
+        .map(|Transcript { name, manual, steps }| {
             let steps: Vec<_> = (steps.iter())
                 .map(|step| {
                     let out: Vec<_> = step.out.iter().map(|out| format!("\n        {out}")).collect();
@@ -100,7 +108,12 @@ fn written(transcripts: &[Transcript]) -> String {
                     )
                 })
                 .collect();
-            format!("  {{\n    \"name\": {},\n    \"steps\": [\n{}\n    ]\n  }}", json!(name), steps.join(",\n"))
+            let manual = if *manual { "\n    \"manual\": true," } else { "" };
+            format!(
+                "  {{\n    \"name\": {},{manual}\n    \"steps\": [\n{}\n    ]\n  }}",
+                json!(name),
+                steps.join(",\n")
+            )
         })
         .collect();
     format!("[\n{}\n]\n", transcripts.join(",\n"))
@@ -140,13 +153,64 @@ fn code_of(value: &Value) -> CloseCode {
     CloseCode::new(u16::try_from(number_of(value)).expect("a close code"))
 }
 
-fn payload_of(value: &Value) -> Payload {
-    Payload::new(value).expect("a JSON value")
+/// What kind of input it is, and the value of that key; the other keys say more about it.
+fn kind_of(input: &Value) -> (&String, &Value) {
+    const MORE: [&str; 6] = ["hands", "id", "idem", "lane", "token", "within"];
+    let mut pairs = input.as_object().expect("an input is an object").iter();
+    pairs.find(|(key, _)| !MORE.contains(&key.as_str())).expect("an input has a kind")
 }
 
-fn taken(delivery: Option<Delivery>) -> Option<Value> {
-    let delivery = delivery?;
-    Some(json!({"taken": delivery.payload().parse::<Value>().expect("a JSON value")}))
+/// What is sent: a payload, and beside it what else is said of it.
+fn outgoing(input: &Value) -> Outgoing {
+    let mut message = Outgoing::from(Payload::new(&input["send"]).expect("a JSON value"));
+    if let Some(lane) = input["lane"].as_str() {
+        message = message.in_lane(Name::new(lane).expect("a short name"));
+    }
+    if let Some(millis) = input["within"].as_u64() {
+        message = message.within(Duration::from_millis(millis));
+    }
+    if let Some(hands) = input["hands"].as_u64() {
+        message = message.hands(u32::try_from(hands).expect("a small number"));
+    }
+    if let Some(id) = input["id"].as_str() {
+        message = message.named(id.parse().expect("a UUID"));
+    }
+    if input["idem"] == true { message.idempotent() } else { message }
+}
+
+/// The messages that are in the application's hands, by what they carry.
+#[derive(Default)]
+struct Hands(Vec<(Value, Handle)>);
+
+impl Hands {
+    fn take(&mut self, delivery: Option<Delivery>) -> Option<Value> {
+        let delivery = delivery?;
+        let payload: Value = delivery.payload().parse().expect("a JSON value");
+        self.0.extend(delivery.handle().map(|handle| (payload.clone(), handle)));
+        Some(json!({ "taken": payload }))
+    }
+
+    /// The handle of the message that carries this.
+    fn of(&mut self, payload: &Value) -> Handle {
+        let place = self
+            .0
+            .iter()
+            .rposition(|(held, _)| held == payload)
+            .unwrap_or_else(|| panic!("{payload} is in the application's hands"));
+        self.0.remove(place).1
+    }
+}
+
+/// `[payload, "accept"]`, `[payload, "reject", code, words]`, `[payload, "defer", code, milliseconds]`, `[payload, "abandon"]`.
+fn decision(value: &Value) -> Decision {
+    let code = || value[2].as_str().and_then(|code| code.parse().ok()).expect("a code");
+    match value[1].as_str().expect("a decision") {
+        "accept" => Decision::Accept,
+        "reject" => Decision::Reject { code: code(), reason: value[3].as_str().unwrap_or_default().to_owned() },
+        "defer" => Decision::Defer { retry_after: value[3].as_u64().map(Duration::from_millis), code: code() },
+        "abandon" => Decision::Abandon,
+        other => panic!("no such decision: {other}"),
+    }
 }
 
 struct ClientRun {
@@ -154,18 +218,23 @@ struct ClientRun {
     sent: Sent,
     /// Bytes written on the transport; what is written has left at once.
     written: u64,
+    hands: Hands,
 }
 
 impl ClientRun {
-    fn new() -> Self {
+    fn new(manual: bool) -> Self {
         let mut config = client::Config::default();
+        if manual {
+            config.connection.link.acceptance = Acceptance::Manual;
+        }
         config.reconnect.backoff.jitter = false;
         let secrets = Secrets {
             key: ConnectionKey::from_bytes([1; 16]),
             spare: Some(ConnectionKey::from_bytes([2; 16])),
             instance: InstanceId::from_bytes([1; 16]),
         };
-        Self { client: Client::new(config, secrets, 0, Instant::ZERO), sent: Sent(Vec::new()), written: 0 }
+        let client = Client::new(config, secrets, 0, Instant::ZERO);
+        Self { client, sent: Sent(Vec::new()), written: 0, hands: Hands::default() }
     }
 
     fn event(&self, event: &Event) -> Value {
@@ -188,6 +257,7 @@ fn words(event: &Event) -> String {
         Event::Attached { resumed } => attached(*resumed),
         Event::Detached { ended } => format!("detached: {ended}"),
         Event::TryFailed { ended } => format!("try failed: {ended}"),
+        Event::Delayed { .. } => "a message is delayed".to_owned(),
         Event::Superseded => "superseded".to_owned(),
         Event::IdentityChanged { new, .. } => format!("goes on as {new}"),
         Event::FrameSkipped { error } => format!("frame skipped: {error}"),
@@ -201,7 +271,7 @@ fn words(event: &Event) -> String {
 impl Run for ClientRun {
     fn step(&mut self, now: Instant, input: &Value) -> Vec<Value> {
         let mut out = Vec::new();
-        let (kind, value) = input.as_object().and_then(|object| object.iter().next()).expect("an input");
+        let (kind, value) = kind_of(input);
         match kind.as_str() {
             "open" => {
                 let token = input.get("token").and_then(Value::as_str).and_then(|token| Token::new(token.to_owned()));
@@ -217,8 +287,17 @@ impl Run for ClientRun {
                 let (transport, code) = pair_of(value);
                 self.client.handle_input(client::Input::Closed { transport, code: code_of(code) }, now);
             }
-            "send" => self.sent.0.push(self.client.send(payload_of(value).into(), now).expect("room")),
-            "take" => out.extend(taken(self.client.take(now))),
+            "send" => self.sent.0.push(self.client.send(outgoing(input), now).expect("room")),
+            "cancel" => {
+                let id = self.sent.0[usize::try_from(number_of(value)).expect("a small number") - 1];
+                self.client.cancel(&id, now).expect("it has no outcome");
+            }
+            "take" => out.extend(self.hands.take(self.client.take(now))),
+            "decide" => {
+                let handle = self.hands.of(&value[0]);
+                self.client.decide(handle, decision(value), now).expect("it is in the application's hands");
+            }
+            "suspend" => self.client.suspend(now).expect("it is not over"),
             "time" => self.client.handle_timeout(now),
             "close" => self.client.close(Duration::from_millis(number_of(value)), now),
             "disconnect" => self.client.disconnect(now),
@@ -250,14 +329,20 @@ struct ServerRun {
     sent: Sent,
     /// Bytes written on each transport; what is written has left at once.
     written: BTreeMap<TransportId, u64>,
+    hands: Hands,
 }
 
 impl ServerRun {
-    fn new() -> Self {
+    fn new(manual: bool) -> Self {
+        let mut config = server::Config::default();
+        if manual {
+            config.connection.link.acceptance = Acceptance::Manual;
+        }
         Self {
-            server: Server::new(server::Config::default(), Instant::ZERO),
+            server: Server::new(config, Instant::ZERO),
             sent: Sent(Vec::new()),
             written: BTreeMap::new(),
+            hands: Hands::default(),
         }
     }
 
@@ -276,6 +361,7 @@ fn peer_words(event: &PeerEvent) -> String {
     match event {
         PeerEvent::Attached { resumed } => attached(*resumed),
         PeerEvent::Detached { ended } => format!("detached: {ended}"),
+        PeerEvent::Delayed { .. } => "a message is delayed".to_owned(),
         PeerEvent::FrameSkipped { error } => format!("frame skipped: {error}"),
         PeerEvent::PeerBrokeProtocol { error } => format!("the peer broke the protocol: {error}"),
         PeerEvent::Closed { .. } => "closed".to_owned(),
@@ -300,7 +386,7 @@ fn registry_words(event: &RegistryEvent) -> &'static str {
 impl Run for ServerRun {
     fn step(&mut self, now: Instant, input: &Value) -> Vec<Value> {
         let mut out = Vec::new();
-        let (kind, value) = input.as_object().and_then(|object| object.iter().next()).expect("an input");
+        let (kind, value) = kind_of(input);
         let cid = self.server.connections().next().copied();
         match kind.as_str() {
             "accepted" => {
@@ -323,9 +409,17 @@ impl Run for ServerRun {
             }
             "send" => {
                 let cid = cid.expect("a connection");
-                self.sent.0.push(self.server.send(&cid, payload_of(value).into(), now).expect("room"));
+                self.sent.0.push(self.server.send(&cid, outgoing(input), now).expect("room"));
             }
-            "take" => out.extend(taken(self.server.take(&cid.expect("a connection"), now))),
+            "take" => out.extend(self.hands.take(self.server.take(&cid.expect("a connection"), now))),
+            "decide" => {
+                let (cid, handle) = (cid.expect("a connection"), self.hands.of(&value[0]));
+                self.server.decide(&cid, handle, decision(value), now).expect("it is in the application's hands");
+            }
+            "drain" => {
+                let millis = |index: usize| Duration::from_millis(number_of(&value[index]));
+                self.server.drain(millis(0), (millis(1), millis(1)), now);
+            }
             "time" => self.server.handle_timeout(now),
             "close" => {
                 let patience = Duration::from_millis(number_of(value));

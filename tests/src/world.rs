@@ -6,6 +6,7 @@
 //! timer lies in the past, no output names a dead transport, and whatever is written is a frame.
 
 mod client_side;
+mod deciding;
 mod faults;
 mod server_side;
 mod told;
@@ -35,6 +36,12 @@ use reattach_core::wire::CloseCode;
 use reattach_core::wire::Payload;
 
 pub use self::client_side::ClientSide;
+pub use self::deciding::accept;
+pub use self::deciding::code;
+pub use self::deciding::defer;
+pub use self::deciding::in_lane;
+pub use self::deciding::manual;
+pub use self::deciding::reject;
 pub use self::told::frames_of;
 
 use crate::net::Net;

@@ -72,8 +72,8 @@ fn an_answer_of_the_application_that_comes_too_late_attaches_nothing() {
     let transport = lone.greet(hello(1));
     lone.wait(10 * SECOND);
     let before = lone.server.clone();
-    let principal = Some(reattach_core::id::Principal::Connection(hello(1).cid));
-    lone.server.handle_input(server::Input::Authenticated { transport, principal }, lone.now);
+    let admission = Some(reattach_core::id::Principal::Connection(hello(1).cid).into());
+    lone.server.handle_input(server::Input::Authenticated { transport, admission }, lone.now);
     assert_eq!(lone.drain(), []);
     assert_eq!(lone.server, before);
 }
@@ -351,7 +351,7 @@ fn frames_behind_one_that_ends_the_transport_are_ignored() {
     let message = r#"{"t":"msg","seq":1,"d":"late"}"#;
     let nonsense = ["nonsense"; 9].join("\n");
     let misplaced = r#"{"t":"challenge","fence":"00000000000000000000000000000000"}"#;
-    for last in [r#"{"t":"bye","code":1001}"#, r#"{"t":"msg","seq":9,"d":1}"#, misplaced, &nonsense] {
+    for last in [r#"{"t":"bye","code":1001}"#, r#"{"t":"msg","seq":999,"d":1}"#, misplaced, &nonsense] {
         let said = format!("{last}\n{message}");
         let mut world = World::attached();
         world.inject_up(0, &said);
@@ -461,6 +461,6 @@ fn server_inputs(transport: TransportId) -> Vec<server::Input<'static>> {
         server::Input::Received { transport, incoming: Incoming::Binary },
         server::Input::Progress { transport, read: 10, written: 10 },
         server::Input::Closed { transport, code: CloseCode::ABNORMAL },
-        server::Input::Authenticated { transport, principal: None },
+        server::Input::Authenticated { transport, admission: None },
     ]
 }

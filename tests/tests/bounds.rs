@@ -42,13 +42,13 @@ fn a_hundred_messages_are_queued_and_the_next_is_refused() {
         world.send_up(&number.to_string());
     }
     assert_eq!(world.try_send_up(0, "100"), Err(ApiMisuse::QueueFull));
-    assert!(!world.client().client.has_room(1));
+    assert!(!world.client().client.has_room(&reattach_core::id::Lane::DEFAULT, 1));
     assert!(ApiMisuse::QueueFull.is_retryable());
     world.road = Road::Open;
     world.run_for(30 * SECOND);
     let expected: Vec<_> = (0..100).map(|number| number.to_string()).collect();
     assert_eq!(world.taken_texts(), expected);
-    assert!(world.client().client.has_room(1));
+    assert!(world.client().client.has_room(&reattach_core::id::Lane::DEFAULT, 1));
 }
 
 // N12, S004-072, S004-077, S004-128
@@ -193,7 +193,7 @@ fn a_peer_that_writes_beyond_the_window_is_cut_off_and_nothing_is_lost() {
 #[test]
 fn a_peer_that_breaks_the_numbering_is_cut_off() {
     let (gap, seen, received, settled) = (
-        r#"{"t":"msg","seq":2,"d":1}"#,
+        r#"{"t":"msg","seq":999,"d":1}"#,
         r#"{"t":"ack","received":0,"seen":1}"#,
         r#"{"t":"ack","received":1}"#,
         r#"{"t":"pong","n":1,"received":1,"settled":1}"#,
@@ -329,7 +329,7 @@ fn an_id_of_the_applications_own_cannot_stand_in_the_outbox_twice() {
     let mut world = World::attached();
     world.is_reading = false;
     let id: MessageId = "00000000-0000-4000-8000-000000000001".parse().expect("a UUID");
-    let message = || Outgoing { id: Some(id), payload: payload("named") };
+    let message = || Outgoing { id: Some(id), ..payload("named").into() };
     let now = world.now;
     assert_eq!(world.client().client.send(message(), now), Ok(id));
     assert_eq!(world.client().client.send(message(), now), Err(ApiMisuse::IdInUse));
@@ -352,7 +352,7 @@ fn a_payload_of_the_deepest_nesting_arrives_whatever_the_envelope() {
     let now = world.now;
     let client = &mut world.client().client;
     let plain = client.send(deepest.clone().into(), now).expect("room");
-    let named = client.send(Outgoing { id: Some(id), payload: deepest }, now).expect("room");
+    let named = client.send(Outgoing { id: Some(id), ..deepest.into() }, now).expect("room");
     world.run_for(120 * SECOND);
     assert_eq!(world.outcomes_up(0), [(plain, Outcome::Delivered), (named, Outcome::Delivered)]);
     assert_eq!(world.attaches(0), [false]);
@@ -390,4 +390,33 @@ fn closes(outputs: &[server::Output]) -> Vec<CloseCode> {
 fn broke(outputs: &[server::Output], error: ProtocolError) -> bool {
     let event = PeerEvent::PeerBrokeProtocol { error };
     outputs.iter().any(|output| matches!(output, server::Output::Peer { event: told, .. } if *told == event))
+}
+
+// The list of exceptions is bounded, so that each report fits into a frame: what is withdrawn beyond it waits for its turn.
+#[test]
+fn more_messages_than_a_report_can_list_are_withdrawn_one_list_after_another() {
+    let mut config = Config::default();
+    config.connection.link.window = Quota { count: 16_384, bytes: 64 << 20 };
+    let mut sender = steady();
+    sender.connection.link.outbox = Quota { count: 16_384, bytes: 64 << 20 };
+    let mut world = World::attached_with(config, sender);
+    world.is_reading = false;
+    for number in 0..7_000 {
+        let now = world.now;
+        let message = Outgoing::from(payload(&format!("{number}"))).within(2 * SECOND);
+        world.client().client.send(message, now).expect("there is room");
+    }
+    world.run_for(10 * SECOND);
+    let outcomes = world.outcomes_up(0);
+    assert_eq!(outcomes.len(), 7_000);
+    let expired = Outcome::NotDelivered { reason: NotDelivered::Deadline };
+    assert!(outcomes.iter().all(|(_, outcome)| *outcome == expired));
+    let of_server = world.texts.iter().filter(|(_, _, way, _)| *way == Way::Down);
+    let longest = of_server.map(|(_, _, _, text)| text.len()).max();
+    assert!(longest.is_some_and(|longest| longest < 64 * 1024), "{longest:?}");
+    assert_eq!(world.attaches(0), [false]);
+    world.is_reading = true;
+    world.send_up("after it");
+    world.run_for(SECOND);
+    assert_eq!(world.taken_texts(), ["after it"]);
 }

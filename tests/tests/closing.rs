@@ -18,6 +18,8 @@ use reattach_core::client::Output;
 use reattach_core::client::Status;
 use reattach_core::error::ApiMisuse;
 use reattach_core::id::InstanceId;
+use reattach_core::link::Acceptance;
+use reattach_core::link::Decision;
 use reattach_core::outcome::NotDelivered;
 use reattach_core::outcome::Outcome;
 use reattach_core::outcome::Unknown;
@@ -394,4 +396,55 @@ fn disconnect(world: &mut World) {
     let now = world.now;
     world.client().client.disconnect(now);
     world.run_for(SECOND / 10);
+}
+
+#[test]
+fn no_decision_counts_after_a_close_that_nobody_hears() {
+    let mut config = patient();
+    config.connection.link.acceptance = Acceptance::Manual;
+    config.reconnect.attempts = Some(1);
+    let mut world = World::attached_with(server::Config::default(), config);
+    world.send_down("in hands");
+    world.send_up("never");
+    world.pump();
+    world.run_for(SECOND / 100);
+    world.cut(0);
+    world.road = Road::Failing(OpenError::Unreachable);
+    world.send_up("flushed by nobody");
+    let now = world.now;
+    world.client().client.close(600 * SECOND, now);
+    world.run_for(120 * SECOND);
+    assert_eq!(world.client().client.status(), Status::Closed(Closed::Cut));
+    let handle = world.clients[0].deliveries[0].handle().expect("it is decided about by hand");
+    let now = world.now;
+    assert_eq!(world.client().client.decide(handle, Decision::Accept, now), Err(ApiMisuse::Undecidable));
+}
+
+#[test]
+fn an_application_that_disconnects_after_the_others_goodbye_is_handed_nothing_more() {
+    for closes in [false, true] {
+        let mut lone = LoneClient::attached(steady());
+        lone.hear(r#"{"t":"msg","seq":1,"d":1}"#);
+        lone.hear(r#"{"t":"bye","code":1000,"end":true,"received":0,"settled":0,"final":true}"#);
+        assert!(matches!(lone.client.status(), Status::Closed(_)) && lone.client.has_delivery());
+        if closes {
+            lone.client.close(SECOND, lone.now)
+        } else {
+            lone.client.disconnect(lone.now)
+        }
+        assert!(!lone.client.has_delivery());
+        assert_eq!(lone.client.take(lone.now), None);
+    }
+}
+
+#[test]
+fn what_stands_above_a_gap_is_not_waited_for_after_a_goodbye() {
+    let mut config = steady();
+    config.connection.link.acceptance = Acceptance::Manual;
+    let mut lone = LoneClient::attached(config);
+    lone.hear("{\"t\":\"msg\",\"seq\":1,\"d\":1}\n{\"t\":\"msg\",\"seq\":3,\"d\":3}");
+    assert!(lone.client.take(lone.now).is_some());
+    lone.hear(r#"{"t":"bye","code":1000,"end":true,"received":0,"settled":0,"final":true}"#);
+    let inbox = lone.client.connection().link().inbox();
+    assert_eq!((inbox.has_in_hands(), inbox.held_up_until()), (true, None));
 }

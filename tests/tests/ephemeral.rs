@@ -1,5 +1,6 @@
 //! Messages that are worth nothing when they are late: now or never, the newest of a key, and never in anybody's way.
 
+use reattach_core::link::Outgoing;
 use std::time::Duration;
 
 use harness::alone::LoneClient;
@@ -246,7 +247,7 @@ fn shown(delivery: &Delivery) -> Option<String> {
     };
     match delivery {
         Delivery::Ephemeral { key, payload } => Some(format!("{key}={}", text(payload))),
-        Delivery::Message { .. } => None,
+        Delivery::Message(_) => None,
     }
 }
 
@@ -262,4 +263,26 @@ fn arrived_down(world: &World) -> Vec<String> {
 fn drain(lone: &mut LoneServer) -> Vec<String> {
     let server: &mut server::Server = &mut lone.server;
     core::iter::from_fn(|| server.take(&hello(1).cid, lone.now)).filter_map(|delivery| shown(&delivery)).collect()
+}
+
+// Found by reading: the application takes until there is nothing, and this stayed behind.
+#[test]
+fn what_is_known_already_does_not_hide_what_is_ephemeral() {
+    let mut world = World::attached();
+    world.is_reading = false;
+    let cid = world.cid();
+    let named = || Outgoing::from(payload("m")).named("00000000-0000-4000-8000-000000000001".parse().expect("a UUID"));
+    world.send_as(named());
+    world.run_for(SECOND);
+    assert!(world.take_from(&cid));
+    world.run_for(SECOND);
+    world.send_as(named());
+    for key in ["a", "b"] {
+        let now = world.now;
+        world.client().client.send_ephemeral(name(key), payload("e"), now).expect("small");
+    }
+    world.run_for(SECOND);
+    assert!(world.take_from(&cid) && world.take_from(&cid));
+    assert!(!world.take_from(&cid));
+    assert!(!world.server.peer(&cid).expect("it is registered").has_delivery());
 }

@@ -74,8 +74,8 @@ fn a_peer_that_was_given_up_cannot_speak_for_its_successor() {
     for answer in [
         attached(old),
         attached(new),
-        Answer::Detached { transport: new },
-        Answer::Detached { transport: old },
+        Answer::Detached { transport: new, is_suspended: false },
+        Answer::Detached { transport: old, is_suspended: false },
         Answer::Sealed { receipt: receipt.clone() },
         Answer::Ended { receipt: Some(receipt) },
     ] {
@@ -111,7 +111,7 @@ fn a_hello_that_waits_for_the_last_answer_begins_another_connection_with_the_rec
     let mut desk = Desk::new();
     let (transport, _) = desk.greet(hello(1));
     desk.answer(first(), attached(transport));
-    desk.answer(first(), Answer::Detached { transport });
+    desk.answer(first(), Answer::Detached { transport, is_suspended: false });
     let outputs = desk.wait(60 * SECOND);
     assert!(outputs.contains(&RegistryOutput::Command { peer: first(), command: Command::Expire }));
     let (_, outputs) = desk.greet(Hello { attempt: attempt(2), epoch: Some(mint(1).epoch), ..hello(1) });
@@ -173,7 +173,7 @@ fn a_late_word_about_a_transport_that_was_replaced_changes_nothing() {
     desk.answer(first(), attached(earlier));
     let (second, _) = desk.greet(Hello { attempt: attempt(2), ..hello(1) });
     let before = desk.registry.clone();
-    assert_eq!(desk.answer(first(), Answer::Detached { transport: earlier }), []);
+    assert_eq!(desk.answer(first(), Answer::Detached { transport: earlier, is_suspended: false }), []);
     assert_eq!(desk.answer(first(), attached(earlier)), []);
     assert_eq!(desk.registry, before);
     desk.answer(first(), attached(second));
@@ -243,6 +243,44 @@ fn a_peer_that_is_over_closes_what_it_is_told_to_attach() {
     drain(&mut peer);
     peer.handle_command(Command::Attach(Box::new(Attach { transport: TransportId(7), ..attach })), desk.now);
     assert_eq!(drain(&mut peer), [PeerOutput::Close { transport: TransportId(7), code: CloseCode::ENDED }]);
+}
+
+#[test]
+fn a_peer_that_is_disconnected_after_its_client_left_hands_nothing_more_over() {
+    let ends: [fn(&mut Peer, Instant); 3] =
+        [Peer::disconnect, |peer, now| peer.close(Duration::ZERO, now), Peer::shut_down];
+    for end in ends {
+        let mut desk = Desk::new();
+        let (transport, outputs) = desk.greet(hello(1));
+        let mut peer = desk.peer(&outputs);
+        for text in [r#"{"t":"msg","seq":1,"d":1}"#, r#"{"t":"bye","code":1000,"end":true}"#] {
+            peer.handle_input(PeerInput::Received { transport, incoming: Incoming::Text(text) }, desk.now);
+        }
+        drain(&mut peer);
+        assert!(peer.is_over() && peer.has_delivery());
+        end(&mut peer, desk.now);
+        assert!(!peer.has_delivery());
+        assert_eq!((peer.take(desk.now), drain(&mut peer)), (None, Vec::new()));
+    }
+}
+
+#[test]
+fn a_peer_that_is_over_ends_only_once_though_its_credentials_run_out_later() {
+    let mut desk = Desk::new();
+    let (transport, outputs) = desk.greet(hello(1));
+    let mut peer = desk.peer(&outputs);
+    let attach = Attach { expires: Some(desk.now + 5 * SECOND), ..attach_in(&outputs) };
+    peer.handle_command(Command::Attach(Box::new(Attach { transport: TransportId(7), ..attach })), desk.now);
+    peer.handle_input(PeerInput::Closed { transport, code: CloseCode::SUPERSEDED }, desk.now);
+    peer.send(payload("x").into(), desk.now).expect("there is room");
+    peer.drain(20 * SECOND, SECOND, desk.now);
+    let (transport, incoming) = (TransportId(7), Incoming::Text(r#"{"t":"bye","code":1000,"end":true}"#));
+    peer.handle_input(PeerInput::Received { transport, incoming }, desk.now);
+    assert!(peer.is_over());
+    drain(&mut peer);
+    assert_eq!(peer.poll_timeout(), None);
+    peer.handle_timeout(desk.now + 5 * SECOND);
+    assert_eq!(drain(&mut peer), []);
 }
 
 /// A registry whose peers are the test.

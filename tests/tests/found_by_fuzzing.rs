@@ -126,7 +126,7 @@ fn a_payload_that_send_takes_can_be_read_by_the_peer() {
     pair.attach();
     let payload = Payload::from_json(&("[".repeat(64) + &"]".repeat(64))).unwrap();
     let id = "01234567-89ab-4def-8123-456789abcdef".parse().ok();
-    pair.client.send(Outgoing { id, payload }, NOW).unwrap();
+    pair.client.send(Outgoing { id, ..payload.into() }, NOW).unwrap();
     for text in pair.up() {
         for line in text.split('\n') {
             assert_eq!(wire::decode(line).err(), None, "the server skips it, and takes the next one for a gap");
@@ -144,7 +144,7 @@ fn messages_of_a_new_connection_can_be_taken_while_those_of_an_ended_one_are_kep
     // The message is written behind nothing, so it is said by hand: the client was faster than this test.
     let bye = pair.up().pop().unwrap();
     let mut text = String::new();
-    wire::encode_message(Seq::ZERO.next(), None, &Payload::new("old").unwrap(), &mut text);
+    wire::Frame::Message(wire::Message::plain(Seq::ZERO.next(), "\"old\"")).encode(&mut text);
     pair.server_hears(&text);
     pair.server_hears(&bye);
     pair.down();

@@ -69,7 +69,11 @@ fn a_final_receipt_that_takes_back_what_was_said_before_proves_nothing() {
     let old = world.server.clone();
     world.send_up("m");
     world.run_for(SECOND);
-    assert_eq!(world.clients[0].client.connection().link().outbox().taken().0.get(), 1, "the client knows: received");
+    assert_eq!(
+        world.clients[0].client.connection().link().outbox().flight().taken().0.get(),
+        1,
+        "the client knows: received"
+    );
     let wire = world.wire(0);
     world.net.stall(wire, Way::Down);
     world.is_reading = true;

@@ -216,6 +216,27 @@ fn a_delayed_hello_of_a_dead_instance_cannot_evict_a_live_one() {
     assert_eq!(world.attaches(0), [false]);
 }
 
+// Found by random runs: the answer of a program that had died since evicted the one that came after it.
+#[test]
+fn a_delayed_answer_to_a_challenge_cannot_evict_who_took_over_since() {
+    let mut world = World::attached();
+    let ghost = greet(&mut world, of_instance(8));
+    let delayed = Hello { fence: fence_of(&world, ghost), ..of_instance(8) };
+    let live = greet(&mut world, of_instance(2));
+    let fence = fence_of(&world, live);
+    world.say(live, &hello_text(Hello { fence, ..of_instance(2) }));
+    world.drive();
+    world.say(ghost, &hello_text(delayed));
+    world.drive();
+    assert_eq!(world.closed_by_server(ghost), Some(CloseCode::STALE), "it is told to try again, should it live");
+    assert_eq!(world.closed_by_server(live), None);
+    let again = greet(&mut world, of_instance(8));
+    let fence = fence_of(&world, again);
+    world.say(again, &hello_text(Hello { fence, ..of_instance(8) }));
+    world.drive();
+    assert_eq!(world.closed_by_server(live), Some(CloseCode::SUPERSEDED), "who answers now is alive");
+}
+
 #[test]
 fn an_evicted_instance_that_comes_back_is_turned_away_with_the_same_answer() {
     let mut world = World::attached();

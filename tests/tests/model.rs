@@ -10,6 +10,8 @@ use std::sync::Once;
 
 use harness::model::Broken;
 use harness::model::Direction;
+use harness::model::Post;
+use harness::model::Verdict;
 use harness::net::Way;
 use harness::run::Op;
 use harness::run::Run;
@@ -28,24 +30,55 @@ use reattach_core::outcome::Outcome;
 // S1 to S4, B1, L1, J1; S002-08, S002-48, S004-080
 #[test]
 fn no_run_of_faults_breaks_the_promise() {
-    run("model", &everyday());
+    run("model", Run::new, &everyday());
 }
 
 #[test]
 fn no_run_with_lost_state_breaks_the_promise() {
-    run("lost-state", &prop_oneof![8 => everyday(), 1 => Just(Op::LoseServer), 1 => Just(Op::Expire)]);
+    run("lost-state", Run::new, &prop_oneof![8 => everyday(), 1 => Just(Op::LoseServer), 1 => Just(Op::Expire)]);
 }
 
 #[test]
 fn no_run_with_an_old_copy_of_the_server_breaks_the_promise() {
     let copies = prop_oneof![Just(Op::CopyServer), Just(Op::RestoreServer)];
-    run("old-copies", &prop_oneof![8 => everyday(), 1 => copies, 1 => Just(Op::Expire)]);
+    run("old-copies", Run::new, &prop_oneof![8 => everyday(), 1 => copies, 1 => Just(Op::Expire)]);
 }
 
 #[test]
 fn no_run_that_ends_on_purpose_breaks_the_promise() {
     let ends = prop_oneof![(0_u64..40).prop_map(Op::Close), Just(Op::Disconnect), Just(Op::ServerDisconnect)];
-    run("ends", &prop_oneof![20 => everyday(), 1 => ends, 1 => Just(Op::Expire)]);
+    run("ends", Run::new, &prop_oneof![20 => everyday(), 1 => ends, 1 => Just(Op::Expire)]);
+}
+
+// S1 to S4, J1, L1; N02, N11
+#[test]
+fn no_run_of_applications_that_decide_breaks_the_promise() {
+    run("manual", Run::manual, &deciding());
+}
+
+// S2, S3
+#[test]
+fn no_run_of_applications_that_decide_breaks_the_promise_when_state_is_lost() {
+    let lost = prop_oneof![Just(Op::LoseServer), Just(Op::Expire), (0_u64..60).prop_map(Op::Drain)];
+    run("manual-lost-state", Run::manual, &prop_oneof![10 => deciding(), 1 => lost]);
+}
+
+// N15
+#[test]
+fn no_run_of_applications_that_decide_breaks_the_promise_with_an_old_copy_of_the_server() {
+    let copies = prop_oneof![Just(Op::CopyServer), Just(Op::RestoreServer)];
+    run("manual-old-copies", Run::manual, &prop_oneof![10 => deciding(), 1 => copies]);
+}
+
+#[test]
+fn no_run_of_applications_that_decide_and_end_on_purpose_breaks_the_promise() {
+    let ends = prop_oneof![
+        (0_u64..40).prop_map(Op::Close),
+        Just(Op::Disconnect),
+        Just(Op::ServerDisconnect),
+        (0_u64..60).prop_map(Op::Drain),
+    ];
+    run("manual-ends", Run::manual, &prop_oneof![20 => deciding(), 1 => ends]);
 }
 
 #[test]
@@ -61,7 +94,7 @@ fn no_run_of_a_client_that_gives_up_and_is_told_to_go_on_breaks_the_promise() {
         Just(Op::Detach(1002)),
         Just(Op::Reconnect),
     ];
-    run("giving-up", &op);
+    run("giving-up", Run::new, &op);
 }
 
 // R-V4: the model would pass a machine that refuses everything.
@@ -106,8 +139,48 @@ fn the_model_finds_what_breaks_the_promise() {
     ] {
         assert!(result.is_err(), "{what}");
     }
+    let handed = |number: usize, post: Post| {
+        let mut it = Direction::default();
+        ids.iter().for_each(|id| it.on_posted(*id, post).expect("a new id"));
+        it.on_handed(number, 1).map(|()| it)
+    };
+    let decided = |verdict: Verdict, outcome: &Outcome| {
+        let mut it = handed(0, Post::default())?;
+        it.on_decided(0, verdict)?;
+        it.on_outcome(ids[0], outcome)
+    };
+    let rejected = Outcome::Rejected { code: "no".parse().expect("a code"), reason: String::new() };
+    let cancelled = Outcome::NotDelivered { reason: NotDelivered::Cancelled };
+    for (what, result) in [
+        ("delivered and rejected", decided(Verdict::Rejected, &Outcome::Delivered)),
+        ("rejected and accepted", decided(Verdict::Accepted, &rejected)),
+        ("rejected and abandoned", decided(Verdict::Abandoned, &rejected)),
+        (
+            "delivered and undecided",
+            handed(0, Post::default()).and_then(|mut it| it.on_outcome(ids[0], &Outcome::Delivered)),
+        ),
+        ("cancelled by nobody", sent.clone().on_outcome(ids[0], &cancelled)),
+        ("a lane that does not wait", handed(0, Post::default()).and_then(|mut it| it.on_handed(1, 1))),
+        (
+            "again without a deferral",
+            handed(0, Post::default()).and_then(|mut it| {
+                it.on_decided(0, Verdict::Rejected)?;
+                it.on_handed(0, 2)
+            }),
+        ),
+        (
+            "too often",
+            handed(0, Post { hands: Some(1), ..Post::default() }).and_then(|mut it| {
+                it.on_decided(0, Verdict::Deferred)?;
+                it.on_handed(0, 2)
+            }),
+        ),
+    ] {
+        assert!(result.is_err(), "{what}");
+    }
+    assert_eq!(decided(Verdict::Deferred, &rejected), Ok(()));
     assert_eq!((twice(0, 1), taken_first(&Outcome::Delivered)), (Ok(()), Ok(())));
-    assert!(sent.check_all_delivered().is_err());
+    assert!(sent.check_all_delivered(true).is_err());
 }
 
 /// What happens to programs on phones.
@@ -136,8 +209,42 @@ fn everyday() -> Union<proptest::strategy::BoxedStrategy<Op>> {
     ])
 }
 
+/// The same, and what applications do that decide about messages, withdraw them and give them deadlines, on three lanes.
+fn deciding() -> Union<proptest::strategy::BoxedStrategy<Op>> {
+    let post = || {
+        let within = prop_oneof![4 => Just(None), 1 => (0_u64..60_000).prop_map(Some)];
+        let hands = prop_oneof![4 => Just(None), 1 => (1_u32..4).prop_map(Some)];
+        (0_u8..3, within, any::<u8>(), hands).prop_map(|(lane, within, flags, hands)| Post {
+            lane,
+            within,
+            is_idempotent: flags % 3 == 0,
+            is_fail_fast: flags % 7 == 0,
+            hands,
+        })
+    };
+    let way = || prop_oneof![Just(Way::Up), Just(Way::Down)];
+    let verdict = prop_oneof![
+        4 => Just(Verdict::Accepted),
+        2 => Just(Verdict::Rejected),
+        3 => Just(Verdict::Deferred),
+        1 => Just(Verdict::Abandoned),
+    ];
+    Union::new_weighted(vec![
+        (50, everyday().boxed()),
+        (10, (0_usize..60, post()).prop_map(|(filling, post)| Op::PostUp(filling, post)).boxed()),
+        (10, (0_usize..60, post()).prop_map(|(filling, post)| Op::PostDown(filling, post)).boxed()),
+        (4, (way(), 0_usize..6).prop_map(|(way, back)| Op::Cancel(way, back)).boxed()),
+        (16, (way(), 0_usize..4, verdict).prop_map(|(way, back, verdict)| Op::Decide(way, back, verdict)).boxed()),
+        (2, (way(), 0_usize..4, 0_u64..200_000).prop_map(|(way, back, by)| Op::Extend(way, back, by)).boxed()),
+        (3, (way(), 0_usize..3).prop_map(|(way, behind)| Op::Drop(way, behind)).boxed()),
+        (1, Just(Op::Suspend).boxed()),
+        (1, Just(Op::RestartServer).boxed()),
+        (1, Just(Op::RestartClient).boxed()),
+    ])
+}
+
 /// Makes runs, and says how to replay one that fails.
-fn run(name: &str, op: &(impl Strategy<Value = Op> + Clone)) {
+fn run(name: &str, begin: fn() -> Run, op: &(impl Strategy<Value = Op> + Clone)) {
     let path = format!("proptest-regressions/{name}.txt");
     let config = Config {
         failure_persistence: Some(Box::new(FileFailurePersistence::Direct(Box::leak(path.clone().into_boxed_str())))),
@@ -147,13 +254,13 @@ fn run(name: &str, op: &(impl Strategy<Value = Op> + Clone)) {
     };
     let ops = proptest::collection::vec(op.clone(), 1..60);
     let result = TestRunner::new(config).run(&ops, |ops| {
-        let played = quietly(|| Run::new().play(&ops));
+        let played = quietly(|| begin().play(&ops));
         played.map_err(|Broken(what)| TestCaseError::fail(what))
     });
     if let Err(error) = result {
         panic!(
             "{error}\n\nThe run is kept in tests/{path}; replay it with `cargo test -p reattach-tests --test model`, \
-             or copy the operations into a test: `assert_eq!(Run::new().play(&[...]), Ok(()))`."
+             or copy the operations into a test: `assert_eq!(Run::new().play(&[...]), Ok(()))` (or `Run::manual()`)."
         );
     }
 }

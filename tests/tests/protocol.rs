@@ -7,13 +7,18 @@ use harness::transcript;
 use reattach_core::client;
 use reattach_core::client::OnSuperseded;
 use reattach_core::connection;
+use reattach_core::id::Code;
 use reattach_core::id::ConnectionKey;
+use reattach_core::link::Acceptance;
+use reattach_core::link::Settlement;
 use reattach_core::reconnect::Policy;
 use reattach_core::server;
 use reattach_core::time::Rate;
 use reattach_core::wire::CloseCode;
+use reattach_core::wire::DEFAULT_HANDS;
 use reattach_core::wire::MAX_CONTROL_FRAME;
 use reattach_core::wire::MAX_DEPTH;
+use reattach_core::wire::MAX_HANDS;
 use reattach_core::wire::MAX_REASON;
 use reattach_core::wire::MAX_WINDOW;
 use reattach_core::wire::SUBPROTOCOL;
@@ -76,6 +81,8 @@ fn defaults() -> BTreeMap<String, String> {
         ("client.reconnect.backoff.cap", duration(reconnect.backoff.cap)),
         ("client.reconnect.backoff.jitter", if reconnect.backoff.jitter { "full" } else { "none" }.to_owned()),
         ("client.reconnect.attempts", reconnect.attempts.map_or_else(|| "no limit".to_owned(), |n| n.to_string())),
+        ("client.reconnect.breaker.failures", reconnect.breaker.failures.to_string()),
+        ("client.reconnect.breaker.pause", duration(reconnect.breaker.pause)),
         ("client.reconnect.stable", duration(reconnect.stable)),
         ("client.reconnect.restart_min", duration(reconnect.restart_min)),
         ("client.reconnect.restart_max", duration(reconnect.restart_max)),
@@ -90,10 +97,12 @@ fn defaults() -> BTreeMap<String, String> {
         ("server.hello_timeout", duration(server.hello_timeout)),
         ("server.authenticate", if server.authenticate { "yes" } else { "no" }.to_owned()),
         ("server.detach_ttl", duration(server.detach_ttl)),
+        ("server.suspended_ttl", duration(server.suspended_ttl)),
         ("server.peer_timeout", duration(server.peer_timeout)),
         ("server.receipts.ttl", duration(server.receipts.ttl)),
         ("server.receipts.max", server.receipts.max.to_string()),
         ("server.receipts.max_per_principal", server.receipts.max_per_principal.to_string()),
+        ("server.receipts.max_bytes", bytes(server.receipts.max_bytes)),
         ("server.max_connections", server.max_connections.to_string()),
         ("server.max_per_principal", server.max_per_principal.to_string()),
         ("server.max_per_address", server.max_per_address.to_string()),
@@ -102,11 +111,27 @@ fn defaults() -> BTreeMap<String, String> {
         ("connection.link.window.count", connection.link.window.count.to_string()),
         ("connection.link.window.bytes", bytes(connection.link.window.bytes)),
         ("connection.link.max_payload", bytes(connection.link.max_payload)),
+        (
+            "connection.link.acceptance",
+            match connection.link.acceptance {
+                Acceptance::Automatic => "automatic",
+                Acceptance::Manual => "manual",
+            }
+            .to_owned(),
+        ),
+        ("connection.link.lease", duration(connection.link.lease)),
+        ("connection.link.deferral", duration(connection.link.deferral)),
+        ("connection.link.attempts", connection.link.attempts.to_string()),
+        ("connection.link.ack_timeout", duration(connection.link.ack_timeout)),
+        ("connection.link.void_timeout", duration(connection.link.void_timeout)),
+        ("connection.link.age", duration(connection.link.age)),
         ("connection.link.ack_delay", duration(connection.link.ack_delay)),
         ("connection.link.ephemerals", connection.link.ephemerals.to_string()),
         ("connection.link.ephemeral_bytes", bytes(connection.link.ephemeral_bytes as u64)),
         ("connection.heartbeat.idle", duration(connection.heartbeat.idle)),
         ("connection.heartbeat.dead_after", duration(connection.heartbeat.dead_after)),
+        ("connection.heartbeat.probe_timeout", duration(connection.heartbeat.probe_timeout)),
+        ("connection.heartbeat.gap", duration(connection.heartbeat.gap)),
         ("connection.heartbeat.min_rate", rate(connection.heartbeat.min_rate)),
         ("connection.flow.write_budget", bytes(connection.flow.write_budget)),
         ("connection.flow.stalled_after", duration(connection.flow.stalled_after)),
@@ -173,8 +198,10 @@ fn every_frame_has_its_section() {
         .into_iter()
         .map(|row| row[0].split('`').nth(1).expect("a name in backquotes").to_owned())
         .collect();
-    assert_eq!(named, ["hello", "challenge", "welcome", "msg", "ack", "ping", "pong", "bye"]);
-    for section in ["### hello", "### challenge", "### welcome", "### msg", "### ack", "### ping and pong", "### bye"] {
+    assert_eq!(named, ["hello", "challenge", "welcome", "msg", "void", "ack", "ping", "pong", "bye"]);
+    for section in
+        ["### hello", "### challenge", "### welcome", "### msg", "### void", "### ack", "### ping and pong", "### bye"]
+    {
         assert!(PROTOCOL.contains(section), "{section}");
     }
 }
@@ -195,6 +222,10 @@ fn the_numbers_in_the_text_are_right() {
         format!("arrays and objects nest at most {MAX_DEPTH} deep"),
         format!("has at most {MAX_CONTROL_FRAME} bytes"),
         format!("1 to {MAX_WINDOW}"),
+        format!("1 to {MAX_HANDS}"),
+        format!("absent means {DEFAULT_HANDS}"),
+        format!("at most {} entries", Settlement::MAX_LISTED),
+        format!("1 to {} letters", Code::MAX_LEN),
         format!("1 to {} bytes", Token::MAX_LEN),
         format!("at most {MAX_REASON} bytes of UTF-8"),
         "(9007199254740991)".to_owned(),

@@ -27,9 +27,19 @@ use reattach_core::wire;
 
 /// The children of each folder, from the lowest rank up. A child imports only siblings of lower ranks.
 const RANKS: &[(&str, &[&[&str]])] = &[
+    ("id", &[&["error"], &["name"]]),
     ("wire", &[&["version", "close", "payload", "names"], &["frame"], &["fields"], &["decode"], &["encode"]]),
-    ("link", &[&["window", "settlement", "ephemeral"], &["inbox", "outbox"]]),
-    ("client", &[&["config", "event", "input", "state", "handshake"], &["output"]]),
+    (
+        "link",
+        &[
+            &["window", "settlement", "ephemeral", "known", "handover"],
+            &["lanes"],
+            &["inbox", "outbox"],
+            &["config", "message"],
+        ],
+    ),
+    ("link/outbox", &[&["entry", "receipt"], &["flight"]]),
+    ("client", &[&["config", "event", "input", "state", "handshake"], &["output", "view"], &["commands"]]),
     (
         "server",
         &[
@@ -39,8 +49,12 @@ const RANKS: &[(&str, &[&[&str]])] = &[
             &["ended"],
         ],
     ),
-    ("server/peer", &[&["input", "output"]]),
+    ("server/peer", &[&["input", "output"], &["commands"]]),
+    ("server/registry", &[&["input", "output"]]),
 ];
+
+/// Parts of machines, which import the machine that they belong to: its commands, which only forward or begin something.
+const PARTS: &[(&str, &str)] = &[("client/commands.rs", "Client"), ("server/peer/commands.rs", "Peer")];
 
 /// The most lines of a source file.
 const MAX_LINES: usize = 600;
@@ -59,6 +73,11 @@ fn a_module_imports_only_what_is_lower() {
             let folder = source.path[..shared].join("/");
             let rank_of = |child: &String| ranks.get(&(folder.clone(), child.clone()));
             let (own, other) = (rank_of(own), import.get(shared).and_then(rank_of));
+            // A part of a machine is its second impl block, in a file of its own; it knows the machine, and nobody else does.
+            let machine = PARTS.iter().find(|(part, _)| source.name == *part).map(|(_, machine)| *machine);
+            if shared + 1 == source.path.len() && import.get(shared).map(String::as_str) == machine {
+                continue;
+            }
             if own.is_none() || other.is_none_or(|other| Some(other) >= own) {
                 broken.push(format!("{} ({own:?}) imports {} ({other:?})", source.name, import.join("::")));
             }
@@ -134,7 +153,7 @@ fn the_core_needs_no_std_no_clock_and_no_order_of_hashes() {
 // S004-021
 #[test]
 fn the_form_of_a_connection_id_is_known_in_one_place() {
-    for source in core_sources().iter().filter(|source| source.name != "id.rs") {
+    for source in core_sources().iter().filter(|source| !source.name.starts_with("id/")) {
         assert!(!source.code().any(|line| line.contains("cid-") || line.contains("conn-")), "{}", source.name);
     }
 }

@@ -96,12 +96,9 @@ fn each_frame_has_one_form() {
                 "09".repeat(16)
             ),
         ),
+        (Frame::Message(Message::plain(seq(1), "[1, 2]")), r#"{"t":"msg","seq":1,"d":[1, 2]}"#.into()),
         (
-            Frame::Message(Message { seq: seq(1), id: None, payload: "[1, 2]" }),
-            r#"{"t":"msg","seq":1,"d":[1, 2]}"#.into(),
-        ),
-        (
-            Frame::Message(Message { seq: seq(12), id: Some(id), payload: "null" }),
+            Frame::Message(Message { id: Some(id), ..Message::plain(seq(12), "null") }),
             r#"{"t":"msg","seq":12,"id":"00000000-0000-4000-8000-000000000007","d":null}"#.into(),
         ),
         (
@@ -127,7 +124,10 @@ fn each_frame_has_one_form() {
             r#"{"t":"bye","code":1012,"reason":"soon"}"#.into(),
         ),
         (
-            Frame::Bye(Box::new(Bye { handed: vec![seq(3)], ..Bye::last(CloseCode::ENDED, report(3, 2)) })),
+            Frame::Bye(Box::new(Bye {
+                handed: vec![seq(3)],
+                ..Bye::last(CloseCode::ENDED, true, report(3, 2), Vec::new())
+            })),
             r#"{"t":"bye","code":4410,"end":true,"received":3,"settled":2,"handed":[3],"final":true}"#.into(),
         ),
     ];
@@ -164,7 +164,7 @@ fn every_form_is_one_line_without_space_between_tokens() {
 #[test]
 fn numbers_round_trip_up_to_the_largest() {
     for number in [1, 9, 10, 99, 100, 65_535, 4_294_967_296, Seq::MAX.get() - 1, Seq::MAX.get()] {
-        let message = Frame::Message(Message { seq: seq(number), id: None, payload: "0" });
+        let message = Frame::Message(Message::plain(seq(number), "0"));
         assert_eq!(decode(&text(&message)), Ok(message.clone()), "{number}");
         let ack = Frame::Ack(Ack { report: report(number, number), seen: ReportNo::ZERO });
         assert_eq!(decode(&text(&ack)), Ok(ack.clone()), "{number}");
@@ -209,7 +209,17 @@ proptest! {
         let n = PingNo::new(n).expect("in range");
         let has_report = end.then(|| report.clone());
         let handed = if end { report.except.iter().map(|exception| exception.seq).collect() } else { Vec::new() };
-        let bye = Bye { code: CloseCode::new(code), end, report: has_report, handed, is_final: end, reason };
+        let retry_after = end.then_some(Duration::from_millis(n.get() >> 10));
+        let bye = Bye {
+            code: CloseCode::new(code),
+            end,
+            report: has_report,
+            handed,
+            is_final: end,
+            reason,
+            retry_after,
+            suspend: !end,
+        };
         for frame in [
             Frame::Ack(Ack { report: report.clone(), seen }),
             Frame::Ping(Ping { n, seen }),
@@ -233,8 +243,8 @@ fn numbers() -> impl Strategy<Value = u64> + Clone {
     prop_oneof![0_u64..10, 0..=Seq::MAX.get(), Just(Seq::MAX.get())]
 }
 
-fn names() -> impl Strategy<Value = reattach_core::id::Name> {
-    "\\PC{1,20}".prop_map(|text| text.parse().expect("1 to 80 bytes"))
+fn codes() -> impl Strategy<Value = reattach_core::id::Code> {
+    "[a-zA-Z0-9_.:/-]{1,64}".prop_map(|text| text.parse().expect("a code"))
 }
 
 fn dispositions() -> impl Strategy<Value = Disposition> {
@@ -242,10 +252,10 @@ fn dispositions() -> impl Strategy<Value = Disposition> {
         Just(Disposition::Pending),
         Just(Disposition::Voided),
         Just(Disposition::Abandoned),
-        (1..=u32::MAX, 0_u64..1 << 50, names()).prop_map(|(times, millis, code)| {
+        (1..=u32::MAX, 0_u64..1 << 50, codes()).prop_map(|(times, millis, code)| {
             Disposition::Deferred { times, retry_after: Duration::from_millis(millis), code }
         }),
-        (names(), "\\PC{0,40}").prop_map(|(code, reason)| Disposition::Rejected { code, reason }),
+        (codes(), "\\PC{0,40}").prop_map(|(code, reason)| Disposition::Rejected { code, reason }),
     ]
 }
 

@@ -97,7 +97,7 @@ impl Known {
     /// What a connection shows.
     pub(super) fn of(connection: &Connection) -> Self {
         let link = connection.link();
-        let (sent, received) = (link.outbox().sent(), link.inbox().settlement().received());
+        let (sent, received) = (link.outbox().flight().sent(), link.inbox().settlement().received());
         Self { epoch: connection.epoch(), sent, received }
     }
 }

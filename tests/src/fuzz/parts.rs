@@ -5,6 +5,8 @@
 //! they are late, and speak after they were given up. Transports change hands with the command to attach them, and break while
 //! they do. A peer that was given up changes nothing of its successor, and in the end nothing is left over.
 
+mod decisions;
+
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::VecDeque;
@@ -16,7 +18,7 @@ use reattach_core::id::Epoch;
 use reattach_core::id::Fence;
 use reattach_core::id::MessageId;
 use reattach_core::id::TransportId;
-use reattach_core::link::Outgoing;
+use reattach_core::link::Handle;
 use reattach_core::outcome::Failure;
 use reattach_core::server::Answer;
 use reattach_core::server::Command;
@@ -80,6 +82,10 @@ struct Held {
     commands: VecDeque<Command>,
     answers: VecDeque<Answer>,
     outstanding: BTreeSet<MessageId>,
+    /// Everything that it was to decide about, late or not.
+    handles: Vec<Handle>,
+    /// Everything that it sent.
+    ids: Vec<MessageId>,
 }
 
 struct Run<'a> {
@@ -129,7 +135,9 @@ impl<'a> Run<'a> {
 
     /// One operation, with what follows from it.
     fn step(&mut self) {
-        match self.bytes.byte() % 32 {
+        let choice = self.bytes.byte();
+        match choice % 32 {
+            _ if choice >= 0xe0 => self.step_further(choice),
             0..=4 => self.arrive(),
             5..=6 => self.answer_challenge(),
             7..=11 => self.carry_command(),
@@ -248,7 +256,7 @@ impl<'a> Run<'a> {
         let Some((transport, id)) = self.any_attached() else { return };
         let mut text = String::new();
         let link = self.peers[&id].peer.connection().link();
-        let (sent, due) = (link.outbox().sent(), link.inbox().settlement().received().get() + 1);
+        let (sent, due) = (link.outbox().flight().sent(), link.inbox().settlement().received().get() + 1);
         match self.bytes.below(4) {
             0 => _ = shapes::message(&mut self.bytes, due, &mut text),
             1 => shapes::ack(&mut self.bytes, sent, &mut text),
@@ -334,17 +342,21 @@ impl<'a> Run<'a> {
         let Some(id) = self.any_peer() else { return };
         let payload = shapes::payload(&mut self.bytes);
         let held = self.peers.get_mut(&id).expect("the peer is there");
-        if let Ok(sent) = held.peer.send(Outgoing::from(payload), self.now) {
+        let message = shapes::outgoing(&mut self.bytes, payload);
+        if let Ok(sent) = held.peer.send(message, self.now) {
             assert!(!held.peer.is_over() && held.outstanding.insert(sent));
+            held.ids.push(sent);
         }
         self.drain();
     }
 
     fn take(&mut self) {
         let Some(id) = self.any_peer() else { return };
-        let peer = &mut self.peers.get_mut(&id).expect("the peer is there").peer;
-        let has = peer.has_delivery();
-        assert_eq!(peer.take(self.now).is_some(), has, "what waits can be taken");
+        let held = self.peers.get_mut(&id).expect("the peer is there");
+        let has = held.peer.has_delivery();
+        let delivery = held.peer.take(self.now);
+        checks::taken(has, delivery.is_some(), held.peer.has_delivery());
+        held.handles.extend(delivery.and_then(|delivery| delivery.handle()));
         self.drain();
     }
 
@@ -430,8 +442,8 @@ impl<'a> Run<'a> {
             RegistryOutput::Create(origin) => {
                 let id = origin.id;
                 let peer = Peer::new(&self.config, origin, self.now);
-                let (commands, answers, outstanding) = Default::default();
-                self.peers.insert(id, Held { peer, commands, answers, outstanding });
+                let (commands, answers, outstanding, handles, ids) = Default::default();
+                self.peers.insert(id, Held { peer, commands, answers, outstanding, handles, ids });
                 assert_eq!(self.current.insert(id.cid, id), None, "one peer for a connection");
             }
             RegistryOutput::Command { peer, command } => {

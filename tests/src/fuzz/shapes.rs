@@ -5,11 +5,15 @@ use std::time::Duration;
 
 use reattach_core::connection;
 use reattach_core::connection::MalformedBudget;
+use reattach_core::id::Lane;
 use reattach_core::id::MessageId;
 use reattach_core::id::Name;
 use reattach_core::id::PingNo;
 use reattach_core::id::ReportNo;
 use reattach_core::id::Seq;
+use reattach_core::link::Acceptance;
+use reattach_core::link::Decision;
+use reattach_core::link::Outgoing;
 use reattach_core::link::Quota;
 use reattach_core::time::Rate;
 use reattach_core::wire;
@@ -27,6 +31,7 @@ use reattach_core::wire::Payload;
 use reattach_core::wire::Ping;
 use reattach_core::wire::Pong;
 use reattach_core::wire::Report;
+use reattach_core::wire::Void;
 
 use super::bytes::Bytes;
 
@@ -46,7 +51,60 @@ pub(super) fn connection(bytes: &mut Bytes<'_>) -> connection::Config {
     config.flow.stalled_after = Duration::from_millis(600);
     config.flow.min_rate = Rate(1_000);
     config.malformed = MalformedBudget { count: 2, per: Duration::from_secs(1) };
+    config.heartbeat.probe_timeout = Duration::from_millis(150);
+    config.heartbeat.gap = Duration::from_secs(1);
+    config.link.ack_timeout = Duration::from_millis(100);
+    config.link.void_timeout = Duration::from_millis(150);
+    config.link.lease = Duration::from_millis(300);
+    config.link.deferral = Duration::from_millis(30);
+    let choice = bytes.byte();
+    config.link.acceptance = if choice & 1 == 0 { Acceptance::Automatic } else { Acceptance::Manual };
+    config.link.attempts = [4, 1, 2, 4][usize::from(choice >> 1 & 3)];
+    config.link.age = [AGE, Duration::from_secs(2)][usize::from(choice >> 3 & 1)];
     config
+}
+
+/// Longer than any run that is not about it.
+const AGE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// One of three lanes.
+pub(super) fn lane(choice: u8) -> Lane {
+    match choice % 3 {
+        0 => Lane::DEFAULT,
+        1 => Name::new("left").expect("a short name").into(),
+        _ => Name::new("right").expect("a short name").into(),
+    }
+}
+
+/// A message of an application: mostly a plain one, now and then with whatever can be asked for.
+pub(super) fn outgoing(bytes: &mut Bytes<'_>, payload: Payload) -> Outgoing {
+    let mut outgoing = Outgoing::from(payload);
+    let choice = bytes.byte();
+    if choice & 0xc0 != 0xc0 {
+        outgoing.lane = lane(choice >> 4);
+        return outgoing;
+    }
+    outgoing.lane = lane(choice);
+    outgoing.is_idempotent = choice & 4 != 0;
+    outgoing.is_fail_fast = choice & 8 != 0;
+    if choice & 16 != 0 {
+        outgoing.within = Some(Duration::from_millis(bytes.pick(&[50, 0, 300, 1_000])));
+    }
+    if choice & 32 != 0 {
+        outgoing.hands = bytes.pick(&[1, 2, 8]);
+    }
+    outgoing
+}
+
+/// What an application decides.
+pub(super) fn decision(bytes: &mut Bytes<'_>) -> Decision {
+    let code = "busy".parse().expect("a code");
+    match bytes.byte() % 8 {
+        0..=2 => Decision::Accept,
+        3..=4 => Decision::Reject { code, reason: "no".to_owned() },
+        5..=6 => Decision::Defer { retry_after: bytes.pick(&[None, Some(Duration::ZERO), Some(AGE)]), code },
+        _ => Decision::Abandon,
+    }
 }
 
 fn quota(bytes: &mut Bytes<'_>) -> Quota {
@@ -123,7 +181,7 @@ pub(super) fn report(bytes: &mut Bytes<'_>, sent: Seq) -> Report {
 }
 
 fn disposition(bytes: &mut Bytes<'_>) -> Disposition {
-    let code = name(bytes);
+    let code = bytes.pick(&["busy", "no", "http/422"]).parse().expect("a code");
     match bytes.below(5) {
         0 => Disposition::Pending,
         1 => {
@@ -160,10 +218,25 @@ pub(super) fn code(bytes: &mut Bytes<'_>) -> CloseCode {
 pub(super) fn message(bytes: &mut Bytes<'_>, due: u64, out: &mut String) -> Seq {
     let due = Seq::new(due).unwrap_or(Seq::MAX);
     let seq = seq(bytes, due).max(Seq::ZERO.next());
-    let id = if bytes.rarely(4) { Some(id(bytes)) } else { None };
+    let choice = bytes.byte();
+    let id = if choice % 4 == 3 { Some(id(bytes)) } else { None };
     let payload = unchecked(bytes);
-    put(&Frame::Message(Message { seq, id, payload: &payload }), out);
+    let mut message = Message { id, ..Message::plain(seq, &payload) };
+    if choice >= 0x80 {
+        message.lane = lane(choice >> 3);
+        message.idempotent = id.is_some() && choice & 4 != 0;
+        message.hands = if choice & 0x40 == 0 { wire::DEFAULT_HANDS } else { 1 + u32::from(choice & 1) };
+    }
+    put(&Frame::Message(message), out);
     seq
+}
+
+/// Withdraws a message that is mostly one near `last`, the newest that was written.
+pub(super) fn void(bytes: &mut Bytes<'_>, last: Seq, out: &mut String) {
+    let back = u64::from(bytes.byte() % 4);
+    let near = Seq::new(last.get().saturating_sub(back)).expect("a smaller number");
+    let seq = seq(bytes, near).max(Seq::ZERO.next());
+    put(&Frame::Void(Void { seq }), out);
 }
 
 /// Says a report of a receiver to which `sent` was the last number written.
@@ -197,7 +270,22 @@ pub(super) fn bye(bytes: &mut Bytes<'_>, sent: Seq, out: &mut String) {
     let report = if bytes.rarely(3) { None } else { Some(report(bytes, sent)) };
     let (end, is_final) = (bytes.rarely(4), !bytes.rarely(4));
     let handed = if report.is_some() && bytes.rarely(8) { vec![sent.next()] } else { Vec::new() };
-    put(&Frame::Bye(Box::new(Bye { code, end, report, handed, is_final, reason: "done".to_owned() })), out);
+    let choice = bytes.byte();
+    let retry_after = (choice & 0xc0 == 0x40).then(|| Duration::from_millis(u64::from(choice & 0x3f)));
+    let suspend = choice & 0xc0 == 0x80;
+    put(
+        &Frame::Bye(Box::new(Bye {
+            code,
+            end,
+            report,
+            handed,
+            is_final,
+            reason: "done".to_owned(),
+            retry_after,
+            suspend,
+        })),
+        out,
+    );
 }
 
 /// Puts a frame behind the others of a text.
@@ -243,6 +331,7 @@ pub(super) fn frames_written(text: &str) -> Vec<Frame<'_>> {
             Frame::Hello(_)
             | Frame::Challenge(_)
             | Frame::Welcome(_)
+            | Frame::Void(_)
             | Frame::Ack(_)
             | Frame::Ping(_)
             | Frame::Pong(_)

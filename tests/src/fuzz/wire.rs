@@ -46,12 +46,13 @@ fn read(text: &str) {
 fn frame(line: &str) {
     let (hot, general) = (wire::decode(line), wire::decode_generally(line));
     if hot != general {
-        let Ok(Frame::Message(Message { seq, id: None, payload })) = hot else {
-            panic!("only a plain message has two readers: {hot:?}, {general:?}");
+        let Ok(Frame::Message(message)) = hot.clone() else {
+            panic!("only a message has two readers: {hot:?}, {general:?}");
         };
         // The hot path does not scan the payload. What it takes for one is judged when it is read as a type.
+        let payload = message.payload;
         if is_json(payload) && depth(payload) <= MAX_DEPTH {
-            let trimmed = Frame::Message(Message { seq, id: None, payload: trim(payload) });
+            let trimmed = Frame::Message(Message { payload: trim(payload), ..message });
             assert_eq!(general, Ok(trimmed), "one verdict on a payload that is JSON");
         }
     }
@@ -85,6 +86,7 @@ fn as_written<'a>(frame: &Frame<'a>) -> Frame<'a> {
         | Frame::Welcome(_)
         | Frame::Message(_)
         | Frame::Ephemeral(_)
+        | Frame::Void(_)
         | Frame::Ack(_)
         | Frame::Ping(_)
         | Frame::Pong(_)
@@ -106,7 +108,12 @@ fn held(frame: &Frame<'_>) -> usize {
         Frame::Ack(ack) => of_report(&ack.report),
         Frame::Pong(pong) => of_report(&pong.report),
         Frame::Bye(bye) => bye.report.as_ref().map_or(0, of_report) + bye.handed.capacity() + bye.reason.capacity(),
-        Frame::Challenge(_) | Frame::Message(_) | Frame::Ephemeral(_) | Frame::Ping(_) | Frame::Unknown => 0,
+        Frame::Challenge(_)
+        | Frame::Void(_)
+        | Frame::Message(_)
+        | Frame::Ephemeral(_)
+        | Frame::Ping(_)
+        | Frame::Unknown => 0,
     }
 }
 
@@ -130,15 +137,16 @@ fn splice(payload: &Payload) {
     let trimmed = trim(payload.as_str());
     let seq = Seq::MAX;
     let mut text = String::new();
-    wire::encode_message(seq, None, payload, &mut text);
-    let plain = Message { seq, id: None, payload: payload.as_str() };
+    Frame::Message(Message::plain(seq, payload.as_str())).encode(&mut text);
+    let plain = Message::plain(seq, payload.as_str());
     assert_eq!(wire::decode(&text), Ok(Frame::Message(plain)));
-    assert_eq!(wire::decode_generally(&text), Ok(Frame::Message(Message { seq, id: None, payload: trimmed })));
+    assert_eq!(wire::decode_generally(&text), Ok(Frame::Message(Message::plain(seq, trimmed))));
     text.clear();
     let id: Option<MessageId> = ID.parse().ok();
     assert!(id.is_some(), "a UUID");
-    wire::encode_message(seq, id, payload, &mut text);
-    assert_eq!(wire::decode(&text), Ok(Frame::Message(Message { seq, id, payload: trimmed })));
+    let message = Message { id, ..Message::plain(seq, payload.as_str()) };
+    Frame::Message(message).encode(&mut text);
+    assert_eq!(wire::decode(&text), Ok(Frame::Message(Message { id, ..Message::plain(seq, payload.as_str()) })));
     assert!(text.len() <= payload.len() + wire::MESSAGE_OVERHEAD);
     text.clear();
     wire::encode_ephemeral("key", payload, &mut text);

@@ -59,7 +59,7 @@ impl ClientSide {
     /// Its application takes the next message. Returns whether there was one.
     pub fn take(&mut self, now: Instant) -> bool {
         let Some(delivery) = self.client.take(now) else { return false };
-        if let Delivery::Message { .. } = &delivery {
+        if let Delivery::Message(_) = &delivery {
             self.taken.push(text_of(&delivery));
         }
         self.deliveries.push(delivery);

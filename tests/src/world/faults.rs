@@ -57,6 +57,8 @@ impl World {
             let (transport, code) = (TransportId(id), CloseCode::ABNORMAL);
             client.handle_input(client::Input::Closed { transport, code }, self.now);
         }
+        // Its timers may have passed while nobody ran it.
+        client.handle_timeout(self.now);
         self.clients[index].client = client;
         self.pump();
     }

@@ -24,7 +24,7 @@ impl World {
     /// The server's application takes the next message of a connection. Returns whether there was one.
     pub fn take_from(&mut self, cid: &ConnectionId) -> bool {
         let Some(delivery) = self.server.take(cid, self.now) else { return false };
-        if let Delivery::Message { .. } = &delivery {
+        if let Delivery::Message(_) = &delivery {
             self.taken.push((*cid, text_of(&delivery)));
         }
         self.deliveries.push((*cid, delivery));
@@ -75,7 +75,8 @@ impl World {
                     let account = token.as_ref().and_then(|token| self.accounts.get(token.reveal()));
                     let name = account.map(|account| Name::new(account).expect("a short name"));
                     let principal = name.map(Principal::Named);
-                    let input = server::Input::Authenticated { transport, principal };
+                    let admission = principal.map(Into::into);
+                    let input = server::Input::Authenticated { transport, admission };
                     self.server.handle_input(input, self.now);
                 }
                 server::Output::Peer { cid, event } => self.peer_events.push((cid, event)),

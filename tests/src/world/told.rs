@@ -8,6 +8,7 @@ use reattach_core::outcome::SendFailed;
 use reattach_core::server::PeerEvent;
 use reattach_core::server::Refusal;
 use reattach_core::server::RegistryEvent;
+use reattach_core::time::Instant;
 use reattach_core::wire;
 use reattach_core::wire::CloseCode;
 use reattach_core::wire::Frame;
@@ -16,6 +17,7 @@ use reattach_core::wire::Hello;
 use crate::net::Way;
 use crate::net::WireId;
 use crate::world::World;
+use crate::world::payload;
 
 impl World {
     /// The outcomes that a client's application was told, in order.
@@ -48,6 +50,39 @@ impl World {
                 }
             })
             .collect()
+    }
+
+    /// The failures for now that a client's application was told, in order: which message, which attempt, when the next is
+    /// due.
+    pub fn retries_up(&self, client: usize) -> Vec<(MessageId, u32, Instant)> {
+        let events = self.clients[client].events.iter();
+        let failures =
+            events.filter_map(|event| if let client::Event::SendFailed(failed) = event { Some(failed) } else { None });
+        failures
+            .filter_map(|SendFailed { id, failure }| match failure {
+                Failure::ForNow { attempt, retry_at, reason: _ } => Some((*id, *attempt, *retry_at)),
+                Failure::ForGood(_) => None,
+            })
+            .collect()
+    }
+
+    /// The messages of which a client's application was told that they take longer, in order.
+    pub fn delayed_up(&self, client: usize) -> Vec<MessageId> {
+        let events = self.clients[client].events.iter();
+        events.filter_map(|event| if let client::Event::Delayed { id } = event { Some(*id) } else { None }).collect()
+    }
+
+    /// When each reliable message with this text was written one way, in order.
+    pub fn writes(&self, way: Way, text: &str) -> Vec<Instant> {
+        let payload = payload(text);
+        let is_it = |frame: &Frame<'_>| matches!(frame, Frame::Message(message) if message.payload == payload.as_str());
+        self.times(way, is_it)
+    }
+
+    /// When each frame for which `is_it` holds was written one way, in order.
+    pub fn times(&self, way: Way, is_it: impl Fn(&Frame<'_>) -> bool) -> Vec<Instant> {
+        let texts = self.texts.iter().filter(|(_, _, to, _)| *to == way);
+        texts.flat_map(|(at, _, _, text)| frames_of(text).into_iter().filter(&is_it).map(|_| *at)).collect()
     }
 
     /// What the server's application took, of whatever connection.

@@ -241,7 +241,7 @@ async fn an_attached_peer_that_breaks_the_protocol_is_closed_with_a_code() {
     let beyond: String = (1..=300).map(|seq| format!("{{\"t\":\"msg\",\"seq\":{seq},\"d\":0}}\n")).collect();
     let malformed = "{\n".repeat(9);
     for (key, (breach, code)) in [
-        (r#"{"t":"msg","seq":2,"d":0}"#, CloseCode::PROTOCOL),
+        (r#"{"t":"msg","seq":999,"d":0}"#, CloseCode::PROTOCOL),
         (r#"{"t":"ack","received":1,"settled":0}"#, CloseCode::PROTOCOL),
         (r#"{"t":"ack","received":0,"settled":0,"seen":1}"#, CloseCode::PROTOCOL),
         (r#"{"t":"welcome","cid":"cid-00000000-0000-8000-8000-000000000000","epoch":"00000000000000000000000000000000","resumed":true,"window":1,"windowBytes":1,"maxPayload":1,"detachTtl":1}"#, CloseCode::PROTOCOL),

@@ -8,10 +8,13 @@ use std::time::Duration;
 use reattach_tokio::Client;
 use reattach_tokio::ClientConfig;
 use reattach_tokio::Connection;
+use reattach_tokio::Received;
 use reattach_tokio::Server;
 use reattach_tokio::ServerConfig;
 use reattach_tokio::core::client;
 use reattach_tokio::core::connection;
+use reattach_tokio::core::id::Code;
+use reattach_tokio::core::link::Acceptance;
 use reattach_tokio::core::link::Delivery;
 use reattach_tokio::core::server;
 use reattach_tokio::core::wire::Payload;
@@ -129,4 +132,31 @@ impl Record {
         });
         record
     }
+}
+
+/// A client and a server whose application decides about each message.
+pub(crate) async fn deciding_pair() -> (Client, Connection, Server) {
+    pair_at(deciding(|_| {})).await
+}
+
+pub(crate) async fn pair_at(config: ServerConfig) -> (Client, Connection, Server) {
+    let (server, url) = listen(config).await;
+    let client = soon(reattach_tokio::connect(&url, client_config())).await.unwrap();
+    let connection = soon(server.accept()).await.unwrap();
+    (client, connection, server)
+}
+
+pub(crate) fn deciding(change: impl FnOnce(&mut server::Config)) -> ServerConfig {
+    let mut core = server_core();
+    core.connection.link.acceptance = Acceptance::Manual;
+    change(&mut core);
+    ServerConfig::new().with_core(core)
+}
+
+pub(crate) fn code(text: &str) -> Code {
+    Code::new(text).unwrap()
+}
+
+pub(crate) async fn next(connection: &Connection) -> Received {
+    soon(connection.recv()).await.expect("the connection goes on")
 }

@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 mod cuts;
+mod decisions;
 mod ends;
 mod flood;
+mod goodbyes;
 mod hostile;
 mod loopback;
 mod messages;

@@ -168,7 +168,9 @@ async fn ephemeral_messages_go_now_or_never() {
     let (client, connection, server) = pair().await;
     let key = Name::new("typing").unwrap();
     client.send_ephemeral(key.clone(), text("yes")).unwrap();
-    let Some(Delivery::Ephemeral { key: came, payload }) = soon(connection.recv()).await else {
+    let Some(Delivery::Ephemeral { key: came, payload }) =
+        soon(connection.recv()).await.map(reattach_tokio::Received::into_delivery)
+    else {
         panic!("an ephemeral message was sent");
     };
     assert_eq!((came, payload.parse::<String>().unwrap().as_str()), (key.clone(), "yes"));

@@ -146,7 +146,7 @@ async fn pages_are_let_in_by_the_list_only() {
     let (server, url) = listen(server_config().with_origins(listed)).await;
     let from = |origin: &str| client_config().with_header("origin", origin).unwrap();
     let bad = soon(reattach_tokio::connect(&url, from("https://bad.example"))).await.unwrap_err();
-    let last = Ended::NotOpened(OpenError::Refused { status: 403 });
+    let last = Ended::NotOpened(OpenError::Refused { status: 403, retry_after: None });
     assert_eq!(bad, ConnectError::GaveUp(GiveUp::Unauthorized { last }));
     let _client = soon(reattach_tokio::connect(&url, from("https://good.example"))).await.unwrap();
     assert_eq!(server.connections(), 1);

@@ -32,6 +32,8 @@ pub(super) enum Cause {
     Reconnect,
     /// The application closes the connection.
     Close,
+    /// The application withdraws a message.
+    Cancel,
 }
 
 /// The account.
@@ -107,6 +109,9 @@ impl Ledger {
                     self.on_failed_for_good(outcome);
                 }
             },
+            Event::Delayed { id } => {
+                assert!(cause == Cause::Received && self.outstanding.contains_key(id), "delayed by {cause:?}");
+            }
             Event::Superseded => assert!(matches!(cause, Cause::Received | Cause::Closed)),
             Event::IdentityChanged { old, new } => {
                 assert!(matches!(cause, Cause::Received | Cause::Closed) && self.has_spare && old != new);
@@ -144,6 +149,17 @@ impl Ledger {
                 let ends = matches!(cause, Cause::OpenFailed | Cause::Received | Cause::Closed | Cause::Time);
                 assert!(ends, "{outcome} by {cause:?}");
             }
+            Outcome::NotDelivered { reason: NotDelivered::Cancelled } => {
+                assert!(matches!(cause, Cause::Cancel | Cause::Received), "{outcome} by {cause:?}");
+            }
+            Outcome::NotDelivered { reason: NotDelivered::Unavailable } => {
+                assert!(!matches!(cause, Cause::Opened | Cause::Close | Cause::Cancel), "{outcome} by {cause:?}");
+            }
+            Outcome::NotDelivered { reason: NotDelivered::Deadline | NotDelivered::TooOld } => {
+                assert!(matches!(cause, Cause::Time | Cause::Received), "{outcome} by {cause:?}");
+            }
+            Outcome::Unknown { reason: Unknown::VoidUnanswered } => assert_eq!(cause, Cause::Time),
+            Outcome::Unknown { reason: Unknown::Resent } => {}
             Outcome::Rejected { .. } | Outcome::NotDelivered { reason: _ } | Outcome::Unknown { reason: _ } => {
                 assert_eq!(cause, Cause::Received, "{outcome}");
             }
@@ -160,6 +176,6 @@ fn cause_of(ended: &Ended, told: Cause) -> Cause {
         Ended::Closed(_) => Cause::Closed,
         Ended::Protocol(_) => Cause::Received,
         Ended::Local => Cause::Reconnect,
-        _ => panic!("an end that this target does not know: {ended:?}"),
+        Ended::CredentialsExpired | _ => panic!("an end that this target does not know: {ended:?}"),
     }
 }

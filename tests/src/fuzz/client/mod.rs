@@ -5,6 +5,7 @@
 //! server says is made from what the machine shows of itself (its epoch, its numbers), so that it is mostly right and deep
 //! states are reached. After each operation every output is drained, as the law asks, and the machine is looked at.
 
+mod decisions;
 mod ledger;
 
 use std::time::Duration;
@@ -22,8 +23,11 @@ use reattach_core::id::ConnectionKey;
 use reattach_core::id::Epoch;
 use reattach_core::id::Fence;
 use reattach_core::id::InstanceId;
+use reattach_core::id::MessageId;
 use reattach_core::id::Seq;
 use reattach_core::id::TransportId;
+use reattach_core::link::Acceptance;
+use reattach_core::link::Handle;
 use reattach_core::link::Outgoing;
 use reattach_core::reconnect::OpenError;
 use reattach_core::time::Instant;
@@ -76,6 +80,9 @@ struct Run<'a> {
     /// How many transports were asked for.
     opened: u64,
     ledger: Ledger,
+    /// What was sent, and what was handed over to be decided about.
+    ids: Vec<MessageId>,
+    handles: Vec<Handle>,
     minted: u8,
     /// Messages in the text that is being made.
     ahead: u64,
@@ -105,7 +112,20 @@ impl<'a> Run<'a> {
         let ledger = Ledger::new(config.on_superseded, has_spare);
         let is_fast = bytes.pick(&[true, false]);
         let client = Client::new(config.clone(), secrets, u64::from(bytes.byte()), now);
-        let mut run = Self { bytes, config, client, now, wire: None, opened: 0, ledger, minted: 10, ahead: 0, is_fast };
+        let mut run = Self {
+            bytes,
+            config,
+            client,
+            now,
+            wire: None,
+            opened: 0,
+            ledger,
+            ids: Vec::new(),
+            handles: Vec::new(),
+            minted: 10,
+            ahead: 0,
+            is_fast,
+        };
         run.drain();
         run.check();
         run
@@ -113,7 +133,9 @@ impl<'a> Run<'a> {
 
     /// One operation, with what follows from it.
     fn step(&mut self) {
-        match self.bytes.byte() % 64 {
+        let choice = self.bytes.byte();
+        match choice % 64 {
+            _ if choice >= 0xc0 => self.step_further(choice),
             0..=7 => self.opened(),
             8 => self.open_failed(),
             9..=14 => self.welcome(),
@@ -169,7 +191,7 @@ impl<'a> Run<'a> {
             1 => OpenError::Insecure,
             2 => OpenError::WrongProtocol,
             3 => OpenError::NoCredentials,
-            _ => OpenError::Refused { status: 400 + u16::from(self.bytes.byte()) },
+            _ => OpenError::Refused { status: 400 + u16::from(self.bytes.byte()), retry_after: None },
         };
         self.wire.take_if(|wire| !wire.is_open);
         self.input(Cause::OpenFailed, Input::OpenFailed { transport, error });
@@ -198,7 +220,7 @@ impl<'a> Run<'a> {
 
     fn welcome(&mut self) {
         let link = self.client.connection().link();
-        let (sent, received) = (link.outbox().sent(), link.inbox().settlement().received());
+        let (sent, received) = (link.outbox().flight().sent(), link.inbox().settlement().received());
         let epoch = self.client.connection().epoch();
         let resumed = epoch.is_some() ^ self.bytes.rarely(4);
         let mint = self.mint();
@@ -224,7 +246,7 @@ impl<'a> Run<'a> {
         shapes::put(&Frame::Welcome(Box::new(welcome)), &mut text);
         if self.bytes.rarely(3) {
             let seq = if resumed { received.next() } else { Seq::ZERO.next() };
-            shapes::put(&Frame::Message(Message { seq, id: None, payload: "0" }), &mut text);
+            shapes::put(&Frame::Message(Message::plain(seq, "0")), &mut text);
         }
         self.say(text);
     }
@@ -260,7 +282,7 @@ impl<'a> Run<'a> {
 
     /// The highest number that the client has written.
     fn sent(&self) -> Seq {
-        self.client.connection().link().outbox().sent()
+        self.client.connection().link().outbox().flight().sent()
     }
 
     fn ack(&mut self, out: &mut String) {
@@ -389,17 +411,20 @@ impl<'a> Run<'a> {
         self.ledger.begin(Cause::Nothing);
         let payload = shapes::payload(&mut self.bytes);
         let id = if self.bytes.rarely(4) { Some(shapes::id(&mut self.bytes)) } else { None };
-        let (len, has_room) = (payload.len() as u64, self.client.has_room(payload.len() as u64));
+        let len = payload.len() as u64;
+        let outgoing = Outgoing { id, ..shapes::outgoing(&mut self.bytes, payload) };
+        let has_room = self.client.has_room(&outgoing.lane, len);
         let before = self.client.stats();
-        match self.client.send(Outgoing { id, payload }, self.now) {
+        match self.client.send(outgoing, self.now) {
             Ok(sent) => {
                 assert!(has_room && id.is_none_or(|id| id == sent), "what is taken has room, and its own name");
                 self.ledger.on_sent(sent);
+                self.ids.push(sent);
             }
             Err(error) => {
                 assert!(!matches!(error, ApiMisuse::NotAttached | ApiMisuse::UnknownConnection), "{error}");
                 assert!(error != ApiMisuse::IdInUse || id.is_some_and(|id| self.ledger.owes(&id)));
-                assert!(error != ApiMisuse::QueueFull || (!has_room && before.queued + before.written > 0));
+                assert!(error != ApiMisuse::QueueFull || !has_room);
                 assert!(!matches!(error, ApiMisuse::TooLarge { .. }) || len > 1, "one byte is never too large");
                 assert_eq!(self.client.stats(), before, "misuse changes nothing");
             }
@@ -412,28 +437,12 @@ impl<'a> Run<'a> {
         let had = self.client.has_delivery();
         for _ in 0..=self.bytes.below(4) {
             let has = self.client.has_delivery();
-            assert_eq!(self.client.take(self.now).is_some(), has, "what waits can be taken");
+            let taken = self.client.take(self.now);
+            checks::taken(has, taken.is_some(), self.client.has_delivery());
+            self.handles.extend(taken.and_then(|delivery| delivery.handle()));
         }
         assert!(had || !self.client.has_delivery());
         self.drain();
-    }
-
-    fn send_ephemeral(&mut self) {
-        self.ledger.begin(Cause::Nothing);
-        let (key, payload) = (shapes::name(&mut self.bytes), shapes::payload(&mut self.bytes));
-        let is_attached = self.client.status() == Status::Attached;
-        let result = self.client.send_ephemeral(key, payload, self.now);
-        assert!(result.is_err() || is_attached, "an ephemeral message is never queued");
-        self.drain();
-    }
-
-    fn reconnect(&mut self) {
-        self.ledger.begin(Cause::Reconnect);
-        let is_over = matches!(self.client.status(), Status::Closed(_));
-        let result = self.client.reconnect(self.now);
-        assert_eq!(result, if is_over { Err(ApiMisuse::Ended) } else { Ok(()) });
-        self.drain();
-        assert!(is_over || self.wire.is_some(), "a transport is asked for at once");
     }
 
     fn provide_key(&mut self) {
@@ -525,7 +534,7 @@ impl<'a> Run<'a> {
                     assert!(!is_attached && (!bye.end || has_ended), "a last word comes when it is over");
                     wire.bye = Some(bye.code);
                 }
-                Frame::Message(_) | Frame::Ephemeral(_) | Frame::Ack(_) | Frame::Pong(_) => {
+                Frame::Message(_) | Frame::Ephemeral(_) | Frame::Void(_) | Frame::Ack(_) | Frame::Pong(_) => {
                     assert!(is_attached && wire.hello.is_some(), "only an attached client writes {text}");
                 }
                 Frame::Challenge(_) | Frame::Welcome(_) | Frame::Unknown => panic!("no client writes {text}"),
@@ -537,18 +546,30 @@ impl<'a> Run<'a> {
     fn check(&self) {
         let client = &self.client;
         checks::connection(client.connection(), &self.config.connection, self.ledger.outstanding());
+        let link = client.connection().link();
+        let untaken = link.inbox().settlement().received() > link.inbox().settlement().settled();
+        let is_automatic = link.config().acceptance == Acceptance::Automatic;
+        assert!(!is_automatic || !untaken || link.inbox().has_message(), "what came and was not taken can be");
         let is_live = match client.status() {
             Status::Connecting { .. } | Status::Attached => true,
-            Status::Detached { .. } | Status::Superseded | Status::Failed(_) | Status::Closed(_) => false,
+            Status::Detached { .. }
+            | Status::Suspended
+            | Status::Superseded
+            | Status::Failed(_)
+            | Status::Closed(_) => false,
             status => panic!("a status that this target does not know: {status:?}"),
         };
         assert_eq!(is_live, self.wire.is_some(), "the machine knows whether it has a transport");
         let is_waiting = is_live || matches!(client.status(), Status::Detached { .. });
-        if is_waiting {
+        let inbox = client.connection().link().inbox();
+        if client.status() == Status::Suspended {
+            assert!(self.ledger.outstanding() == 0 || client.poll_timeout().is_some(), "what waits has a timer");
+        } else if is_waiting {
             assert!(client.poll_timeout().is_some(), "nothing waits without a timer: {client:?}");
         } else {
             assert!(self.ledger.outstanding() == 0, "what has stopped owes no outcome: {client:?}");
-            assert_eq!(client.poll_timeout(), None, "what has stopped waits for nothing: {client:?}");
+            let is_idle = client.poll_timeout() == inbox.poll_timeout();
+            assert!(is_idle, "what has stopped waits for nothing, but for decisions: {client:?}");
         }
         if let Some(wire) = &self.wire {
             checks::held(wire.produced - wire.written, &self.config.connection);

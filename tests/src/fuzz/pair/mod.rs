@@ -4,6 +4,7 @@
 //! account (its ledger) looks at nothing but what applications see. Then every fault stops: what was sent must reach its
 //! outcome within a bounded time, both sides must agree, and where nothing was done that explains a loss, there is none.
 
+mod applications;
 mod ledger;
 mod outputs;
 mod wires;
@@ -24,7 +25,6 @@ use reattach_core::id::Epoch;
 use reattach_core::id::Fence;
 use reattach_core::id::InstanceId;
 use reattach_core::id::TransportId;
-use reattach_core::link::Outgoing;
 use reattach_core::reconnect::OpenError;
 use reattach_core::server;
 use reattach_core::server::Mint;
@@ -32,7 +32,6 @@ use reattach_core::server::Peer;
 use reattach_core::server::Server;
 use reattach_core::time::Instant;
 use reattach_core::wire::CloseCode;
-use reattach_core::wire::Payload;
 
 use crate::fuzz::bytes::Bytes;
 use crate::fuzz::checks;
@@ -79,6 +78,10 @@ struct Run<'a> {
     faults: u32,
     /// Things that were done, or that followed from what was done, that explain a loss.
     losses: u32,
+    /// Whether a text was lost on a wire that went on.
+    has_dropped: bool,
+    /// Whether applications accept whatever they are handed.
+    is_healing: bool,
 }
 
 impl<'a> Run<'a> {
@@ -97,6 +100,7 @@ impl<'a> Run<'a> {
         let mut server_config = server::Config::default();
         server_config.hello_timeout = Duration::from_millis(200);
         server_config.detach_ttl = Duration::from_millis(bytes.pick(&[2_000, 300]));
+        server_config.suspended_ttl = Duration::from_secs(4);
         server_config.receipts.max = bytes.pick(&[4, 0]);
         server_config.connection = shapes::connection(&mut bytes);
         let now = Instant::from_secs(1_000);
@@ -116,6 +120,8 @@ impl<'a> Run<'a> {
             is_swift,
             faults: 0,
             losses: 0,
+            has_dropped: false,
+            is_healing: false,
         };
         run.begin();
         run
@@ -133,7 +139,9 @@ impl<'a> Run<'a> {
 
     /// One operation, with what follows from it.
     fn step(&mut self) {
-        match self.bytes.byte() % 64 {
+        let choice = self.bytes.byte();
+        match choice % 64 {
+            _ if choice >= 0xc0 => self.step_further(choice),
             0..=9 => self.send_up(),
             10..=17 => self.send_down(),
             18..=19 => self.take_up(),
@@ -151,68 +159,12 @@ impl<'a> Run<'a> {
             57..=58 => self.progress(),
             59 => self.crash(),
             60 => self.end(),
-            _ => {}
+            61 => self.drop_text(),
+            62 => self.decide(),
+            _ => self.cancel(),
         }
         self.drain();
         self.check();
-    }
-
-    fn send_up(&mut self) {
-        let Some(side) = self.any_side() else { return };
-        let message = self.message();
-        if let Ok(id) = self.sides[side].client.send(message, self.now) {
-            self.ledger.on_sent(Party::Client(side), id);
-        }
-    }
-
-    fn send_down(&mut self) {
-        let Some(cid) = self.any_cid() else { return };
-        let message = self.message();
-        if let Ok(id) = self.server.send(&cid, message, self.now) {
-            self.ledger.on_sent(Party::Server(cid), id);
-        }
-    }
-
-    fn message(&mut self) -> Outgoing {
-        let number = self.ledger.next();
-        let id = format!("01234567-89ab-4def-8123-{number:012x}");
-        let id = if self.bytes.rarely(4) { id.parse().ok() } else { None };
-        Outgoing { id, payload: self.payload(number) }
-    }
-
-    fn payload(&mut self, number: usize) -> Payload {
-        let padding = "x".repeat(self.bytes.pick(&[0, 0, 0, 10, 100, 200]));
-        Payload::new(&(number, padding)).expect("JSON")
-    }
-
-    fn send_ephemeral(&mut self) {
-        let number = self.ledger.next_ephemeral();
-        let (key, payload) = (shapes::name(&mut self.bytes), self.payload(number));
-        if self.bytes.pick(&[true, false]) {
-            let Some(side) = self.any_side() else { return };
-            if self.sides[side].client.send_ephemeral(key, payload, self.now).is_ok() {
-                self.ledger.on_ephemeral(Party::Client(side));
-            }
-        } else {
-            let Some(cid) = self.any_cid() else { return };
-            if self.server.send_ephemeral(&cid, key, payload, self.now).is_ok() {
-                self.ledger.on_ephemeral(Party::Server(cid));
-            }
-        }
-    }
-
-    fn take_up(&mut self) {
-        let Some(cid) = self.any_cid() else { return };
-        if let Some(delivery) = self.server.take(&cid, self.now) {
-            self.ledger.on_taken(Party::Server(cid), &delivery);
-        }
-    }
-
-    fn take_down(&mut self) {
-        let Some(side) = self.any_side() else { return };
-        if let Some(delivery) = self.sides[side].client.take(self.now) {
-            self.ledger.on_taken(Party::Client(side), &delivery);
-        }
     }
 
     /// Some of what is on its way arrives.
@@ -406,7 +358,16 @@ impl<'a> Run<'a> {
         let choice = self.bytes.below(4);
         if let (0 | 1, Some(side)) = (choice, self.any_side()) {
             let client = &mut self.sides[side].client;
-            if choice == 0 { client.close(patience, self.now) } else { client.disconnect(self.now) }
+            let was_over = matches!(client.status(), Status::Closed(_));
+            if choice == 0 {
+                client.close(patience, self.now)
+            } else {
+                client.disconnect(self.now)
+            }
+            if was_over {
+                // It wants nothing more of what came before the server's last word.
+                self.ledger.on_ended(Party::Client(side));
+            }
         } else if let Some(cid) = self.any_cid() {
             let ended = if choice == 2 {
                 self.server.close(&cid, patience, self.now)
@@ -499,18 +460,7 @@ impl<'a> Run<'a> {
                     moved = true;
                 }
             }
-            for side in 0..self.sides.len() {
-                while let Some(delivery) = self.sides[side].client.take(self.now).filter(|_| self.sides[side].lives) {
-                    self.ledger.on_taken(Party::Client(side), &delivery);
-                    moved = true;
-                }
-            }
-            for cid in self.server.connections().copied().collect::<Vec<_>>() {
-                while let Some(delivery) = self.server.take(&cid, self.now) {
-                    self.ledger.on_taken(Party::Server(cid), &delivery);
-                    moved = true;
-                }
-            }
+            moved |= self.take_all();
             self.drain();
             if !moved {
                 return;
@@ -521,18 +471,23 @@ impl<'a> Run<'a> {
     /// Faults stop. Everybody who waits for an outcome is told it, and both sides agree.
     fn heal(mut self) {
         self.is_swift = true;
+        self.is_healing = true;
         self.drain();
+        self.accept_all();
         for side in 0..self.sides.len() {
-            if self.sides[side].lives && matches!(self.sides[side].client.status(), Status::Failed(_)) {
-                self.sides[side].client.reconnect(self.now).expect("what has failed can start over");
+            let has_stopped = matches!(self.sides[side].client.status(), Status::Failed(_) | Status::Suspended);
+            if self.sides[side].lives && has_stopped {
+                self.sides[side].client.reconnect(self.now).expect("what has stopped can start over");
             }
         }
+        // What a lost text told is told again with the next pong.
+        let tail = Duration::from_millis(if self.has_dropped { 1_000 } else { 50 });
         self.settle();
         let mut steps = 0;
         let mut end = None;
         while let Some(at) = self.next_timer() {
             // A little longer than until all is told: the last reports are on their way.
-            if self.ledger.is_settled() && at > *end.get_or_insert(self.now + Duration::from_millis(50)) {
+            if self.ledger.is_settled() && at > *end.get_or_insert(self.now + tail) {
                 break;
             }
             steps += 1;
@@ -547,7 +502,7 @@ impl<'a> Run<'a> {
             agree(side.client.connection(), peer.map(Peer::connection).expect("both sides are attached"));
         }
         if self.losses == 0 {
-            self.ledger.check_all_delivered();
+            self.ledger.check_all_explained();
             assert!(self.sides.iter().all(|side| side.fresh <= 1), "the epoch goes on");
         }
         if self.faults == 0 {
@@ -562,7 +517,7 @@ fn agree(a: &Connection, b: &Connection) {
     assert_eq!(a.epoch(), b.epoch());
     for (from, to) in [(a.link(), b.link()), (b.link(), a.link())] {
         let settlement = to.inbox().settlement();
-        let (sent, taken) = (from.outbox().sent(), from.outbox().taken());
+        let (sent, taken) = (from.outbox().flight().sent(), from.outbox().flight().taken());
         assert!(from.outbox().is_empty(), "the outbox is empty");
         assert_eq!(taken, (settlement.received(), settlement.settled()), "both know how far it came");
         assert_eq!((sent, sent), taken, "all of it has come");

@@ -6,7 +6,6 @@ use reattach_core::id::ConnectionId;
 use reattach_core::id::MessageId;
 use reattach_core::id::TransportId;
 use reattach_core::outcome::Failure;
-use reattach_core::outcome::NotDelivered;
 use reattach_core::outcome::Outcome;
 use reattach_core::server;
 use reattach_core::server::PeerEvent;
@@ -51,20 +50,27 @@ impl Run<'_> {
     fn on_client_event(&mut self, side: usize, event: &Event) {
         let party = Party::Client(side);
         match event {
-            Event::Attached { resumed } => self.sides[side].fresh += u32::from(!resumed),
+            Event::Attached { resumed: true } => {}
+            Event::Attached { resumed: false } => {
+                self.sides[side].fresh += 1;
+                self.ledger.on_sealed(party);
+            }
             Event::Detached { ended } | Event::TryFailed { ended } => {
                 assert!(self.faults > 0, "the transport ended without a cause: {ended}");
             }
-            Event::Delivered { id } => self.ledger.on_outcome(party, id, Outcome::Delivered),
+            Event::Delivered { id } => self.ledger.on_outcome(party, id, Outcome::Delivered, self.when()),
             Event::SendFailed(failed) => match &failed.failure {
                 Failure::ForGood(outcome) => self.on_failed_for_good(party, &failed.id, outcome),
-                Failure::ForNow { .. } => panic!("nobody defers"),
+                Failure::ForNow { attempt, .. } => self.ledger.on_put_off(party, &failed.id, *attempt, self.losses),
             },
+            Event::Delayed { id: _ } => {}
             Event::Superseded | Event::IdentityChanged { .. } => {
+                self.ledger.on_ended(party);
                 assert!(self.losses > 0 && self.sides.len() > 1, "nobody else took the connection over");
             }
             Event::Failed { .. } | Event::Closed { .. } => {
                 assert!(self.faults > 0, "trying stopped without a cause");
+                self.ledger.on_ended(party);
                 self.losses += 1;
             }
             Event::FrameSkipped { .. } | Event::PeerBrokeProtocol { .. } | _ => {
@@ -96,14 +102,19 @@ impl Run<'_> {
     fn on_peer_event(&mut self, cid: ConnectionId, event: &PeerEvent) {
         let party = Party::Server(cid);
         match event {
-            PeerEvent::Attached { resumed: _ } => {}
+            PeerEvent::Attached { resumed: true } => {}
+            PeerEvent::Attached { resumed: false } => self.ledger.on_sealed(party),
             PeerEvent::Detached { ended } => assert!(self.faults > 0, "the transport ended without a cause: {ended}"),
-            PeerEvent::Delivered { id } => self.ledger.on_outcome(party, id, Outcome::Delivered),
+            PeerEvent::Delivered { id } => self.ledger.on_outcome(party, id, Outcome::Delivered, self.when()),
             PeerEvent::SendFailed(failed) => match &failed.failure {
                 Failure::ForGood(outcome) => self.on_failed_for_good(party, &failed.id, outcome),
-                Failure::ForNow { .. } => panic!("nobody defers"),
+                Failure::ForNow { attempt, .. } => self.ledger.on_put_off(party, &failed.id, *attempt, self.losses),
             },
-            PeerEvent::Closed { .. } => self.losses += 1,
+            PeerEvent::Delayed { id: _ } => {}
+            PeerEvent::Closed { .. } => {
+                self.ledger.on_ended(party);
+                self.losses += 1;
+            }
             PeerEvent::FrameSkipped { .. } | PeerEvent::PeerBrokeProtocol { .. } | _ => {
                 panic!("both ends are honest: {event:?}");
             }
@@ -111,10 +122,7 @@ impl Run<'_> {
     }
 
     fn on_failed_for_good(&mut self, party: Party, id: &MessageId, outcome: &Outcome) {
-        // The limits of the peer are known only once it has said them.
-        let is_too_large = *outcome == Outcome::NotDelivered { reason: NotDelivered::TooLarge };
-        self.losses += u32::from(is_too_large);
-        self.ledger.on_outcome(party, id, outcome.clone());
+        self.ledger.on_outcome(party, id, outcome.clone(), self.when());
     }
 
     fn on_registry_event(&mut self, event: &RegistryEvent) {
@@ -123,6 +131,8 @@ impl Run<'_> {
             RegistryEvent::Refused { refusal, transport: _ } => {
                 let late = matches!(refusal, Refusal::Timeout | Refusal::Stale) && self.faults > 0;
                 let cloned = *refusal == Refusal::Superseded && self.sides.len() > 1;
+                // One instance is challenged, another takes over from a third.
+                let cloned = cloned || (*refusal == Refusal::Overtaken && self.sides.len() > 2);
                 assert!(late || cloned, "an honest hello is refused: {refusal}");
             }
             RegistryEvent::TakenOver { .. } => assert!(self.sides.len() > 1, "nobody else is there"),

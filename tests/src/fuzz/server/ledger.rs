@@ -161,6 +161,7 @@ impl Ledger {
                     self.on_failed_for_good(cid, outcome);
                 }
             },
+            PeerEvent::Delayed { id } => assert!(is_of_hello && self.owes(&cid, id)),
             PeerEvent::FrameSkipped { .. } | PeerEvent::PeerBrokeProtocol { .. } => {
                 assert_eq!(cause, Cause::Received);
             }
@@ -170,7 +171,9 @@ impl Ledger {
                 self.forget(&cid);
                 let was_closing = self.closing.remove(&cid);
                 match reason {
-                    PeerClosed::Flushed | PeerClosed::Cut => assert!(was_closing, "nobody asked for it"),
+                    PeerClosed::Flushed | PeerClosed::Cut | PeerClosed::Revoked | PeerClosed::Drained { .. } => {
+                        assert!(was_closing, "nobody asked for it")
+                    }
                     PeerClosed::ByPeer { .. } => assert_eq!(cause, Cause::Received),
                     PeerClosed::Expired => assert_eq!(cause, Cause::Time),
                     PeerClosed::Fenced | PeerClosed::ShutDown | _ => {
@@ -205,8 +208,19 @@ impl Ledger {
             Outcome::NotDelivered { reason: NotDelivered::Expired } | Outcome::Unknown { reason: Unknown::Expired } => {
                 assert_eq!(self.cause, Cause::Time);
             }
+            Outcome::NotDelivered { reason: NotDelivered::Shutdown }
+            | Outcome::Unknown { reason: Unknown::Shutdown } => {
+                assert!(self.closing.contains(&cid), "only a drain ends it so");
+            }
+            // What was sent again may end so in place of any other failure.
+            Outcome::NotDelivered { reason: NotDelivered::Cancelled }
+            | Outcome::Unknown { reason: Unknown::Resent } => {}
+            Outcome::NotDelivered { reason: NotDelivered::Deadline | NotDelivered::TooOld } => {
+                assert!(!matches!(self.cause, Cause::Command | Cause::Detach));
+            }
+            Outcome::Unknown { reason: Unknown::VoidUnanswered } => assert_eq!(self.cause, Cause::Time),
             Outcome::Rejected { .. } | Outcome::NotDelivered { reason: _ } | Outcome::Unknown { reason: _ } => {
-                assert!(matches!(self.cause, Cause::Received | Cause::Authenticated));
+                assert!(matches!(self.cause, Cause::Received | Cause::Authenticated), "{outcome} by {:?}", self.cause);
             }
         }
     }
@@ -282,6 +296,11 @@ impl Ledger {
     /// How many messages of a connection have no outcome.
     pub(super) fn outstanding(&self, cid: &ConnectionId) -> usize {
         self.outstanding.get(cid).map_or(0, BTreeSet::len)
+    }
+
+    /// Whether a message has no outcome.
+    pub(super) fn owes(&self, cid: &ConnectionId, id: &MessageId) -> bool {
+        self.outstanding.get(cid).is_some_and(|ids| ids.contains(id))
     }
 
     /// Whether every message has its outcome.

@@ -5,6 +5,7 @@
 //! shows of itself, so that it is mostly right and connections live long. After each operation every output is drained and the
 //! server is looked at. What one transport says never touches a connection that is not its own.
 
+mod decisions;
 mod ledger;
 mod outputs;
 
@@ -18,10 +19,12 @@ use reattach_core::id::ConnectionId;
 use reattach_core::id::Epoch;
 use reattach_core::id::Fence;
 use reattach_core::id::InstanceId;
+use reattach_core::id::MessageId;
 use reattach_core::id::Name;
 use reattach_core::id::Principal;
 use reattach_core::id::Seq;
 use reattach_core::id::TransportId;
+use reattach_core::link::Handle;
 use reattach_core::link::Outgoing;
 use reattach_core::server::Config;
 use reattach_core::server::Input;
@@ -80,6 +83,9 @@ struct Run<'a> {
     /// Questions to the application that were not answered.
     asked: BTreeMap<TransportId, Option<Token>>,
     ledger: Ledger,
+    /// What was sent, and what was handed over to be decided about.
+    ids: Vec<(ConnectionId, MessageId)>,
+    handles: Vec<(ConnectionId, Handle)>,
     minted: u64,
     /// Messages in the text that is being made.
     ahead: u64,
@@ -93,6 +99,7 @@ impl<'a> Run<'a> {
         config.authenticate = bytes.pick(&[false, true]);
         config.hello_timeout = Duration::from_millis(200);
         config.detach_ttl = Duration::from_millis(bytes.pick(&[300, 2_000]));
+        config.suspended_ttl = Duration::from_millis(3_000);
         config.receipts.ttl = Duration::from_secs(100);
         config.receipts.max = bytes.pick(&[4, 2, 1, 0]);
         config.receipts.max_per_principal = bytes.pick(&[3, 1]);
@@ -112,6 +119,8 @@ impl<'a> Run<'a> {
             accepted: 0,
             callers: Callers::default(),
             asked: BTreeMap::new(),
+            ids: Vec::new(),
+            handles: Vec::new(),
             minted: 0,
             ahead: 0,
             is_fast,
@@ -120,7 +129,9 @@ impl<'a> Run<'a> {
 
     /// One operation, with what follows from it.
     fn step(&mut self) {
-        match self.bytes.byte() % 64 {
+        let choice = self.bytes.byte();
+        match choice % 64 {
+            _ if choice >= 0xc0 => self.step_further(choice),
             0..=7 => self.arrive(),
             8..=9 => _ = self.accept(),
             10..=12 => self.hello_on_any(),
@@ -236,7 +247,7 @@ impl<'a> Run<'a> {
             principal.is_some() && (owner.is_none() || owner == principal.as_ref())
         });
         let before = self.others(cid);
-        self.input(Cause::Authenticated, Input::Authenticated { transport, principal });
+        self.input(Cause::Authenticated, Input::Authenticated { transport, admission: principal.map(Into::into) });
         self.assert_untouched(&before);
     }
 
@@ -303,7 +314,7 @@ impl<'a> Run<'a> {
     fn standing(&self, transport: TransportId) -> (Seq, Seq) {
         let cid = self.wires.get(&transport).and_then(|wire| wire.cid);
         let link = cid.and_then(|cid| self.server.peer(&cid)).map(|peer| peer.connection().link());
-        link.map_or_else(Default::default, |link| (link.outbox().sent(), link.inbox().settlement().received()))
+        link.map_or_else(Default::default, |link| (link.outbox().flight().sent(), link.inbox().settlement().received()))
     }
 
     fn message(&mut self, transport: TransportId, out: &mut String) {
@@ -409,9 +420,10 @@ impl<'a> Run<'a> {
         let input = match self.bytes.below(4) {
             0 => Input::Received { transport, incoming: Incoming::Text(&text) },
             1 => Input::Progress { transport, read: 1, written: self.bytes.number() },
-            2 => {
-                Input::Authenticated { transport, principal: Name::new(callers::account(0)).ok().map(Principal::Named) }
-            }
+            2 => Input::Authenticated {
+                transport,
+                admission: Name::new(callers::account(0)).ok().map(|name| Principal::Named(name).into()),
+            },
             _ => Input::Closed { transport, code: shapes::code(&mut self.bytes) },
         };
         let before = self.server.clone();
@@ -424,11 +436,14 @@ impl<'a> Run<'a> {
         let Some(cid) = self.any_cid() else { return };
         let payload = shapes::payload(&mut self.bytes);
         let id = if self.bytes.rarely(4) { Some(shapes::id(&mut self.bytes)) } else { None };
-        let has_room = self.server.peer(&cid).is_some_and(|peer| peer.has_room(payload.len() as u64));
-        match self.server.send(&cid, Outgoing { id, payload }, self.now) {
+        let len = payload.len() as u64;
+        let outgoing = Outgoing { id, ..shapes::outgoing(&mut self.bytes, payload) };
+        let has_room = self.server.peer(&cid).is_some_and(|peer| peer.has_room(&outgoing.lane, len));
+        match self.server.send(&cid, outgoing, self.now) {
             Ok(sent) => {
                 assert!(has_room && id.is_none_or(|id| id == sent), "what is taken has room, and its own name");
                 self.ledger.on_sent(cid, sent);
+                self.ids.push((cid, sent));
             }
             Err(error) => {
                 assert_eq!(error == ApiMisuse::UnknownConnection, self.server.peer(&cid).is_none());
@@ -444,20 +459,15 @@ impl<'a> Run<'a> {
         let before = self.others(Some(cid));
         for _ in 0..=self.bytes.below(4) {
             let has = self.server.peer(&cid).is_some_and(Peer::has_delivery);
-            assert!(self.server.take(&cid, self.now).is_some() || !has, "what waits can be taken");
+            let taken = self.server.take(&cid, self.now);
+            let was_taken = taken.is_some();
+            let handle = taken.and_then(|delivery| delivery.handle());
+            self.handles.extend(handle.map(|handle| (cid, handle)));
+            // What an ended connection had can be taken too.
+            checks::taken(has || was_taken, was_taken, self.server.peer(&cid).is_some_and(Peer::has_delivery));
         }
         self.drain();
         self.assert_untouched(&before);
-    }
-
-    fn send_ephemeral(&mut self) {
-        self.ledger.begin(Cause::Command);
-        let Some(cid) = self.any_cid() else { return };
-        let (key, payload) = (shapes::name(&mut self.bytes), shapes::payload(&mut self.bytes));
-        let is_attached = self.server.peer(&cid).is_some_and(Peer::is_attached);
-        let result = self.server.send_ephemeral(&cid, key, payload, self.now);
-        assert!(result.is_err() || is_attached, "an ephemeral message is never queued");
-        self.drain();
     }
 
     fn detach(&mut self) {

@@ -45,7 +45,7 @@ impl Run<'_> {
                     assert!(wire.cid.replace(welcome.cid).is_none(), "one welcome");
                     self.ledger.on_welcome(hello, &welcome);
                     let peer = self.server.peer(&welcome.cid).expect("who is welcome has a peer");
-                    let fits = hello.report.received <= peer.connection().link().outbox().sent();
+                    let fits = hello.report.received <= peer.connection().link().outbox().flight().sent();
                     assert!(fits || peer.is_over() || !welcome.resumed, "the client is not ahead");
                     self.callers.on_welcome(hello, welcome.epoch);
                 }
@@ -54,7 +54,7 @@ impl Run<'_> {
                     assert_eq!(ping.n.get(), wire.pinged, "pings are numbered from 1");
                 }
                 Frame::Bye(_) => {}
-                Frame::Message(_) | Frame::Ephemeral(_) | Frame::Ack(_) | Frame::Pong(_) => {
+                Frame::Message(_) | Frame::Ephemeral(_) | Frame::Void(_) | Frame::Ack(_) | Frame::Pong(_) => {
                     assert!(wire.cid.is_some(), "only who is welcome is written to: {text}");
                 }
                 Frame::Hello(_) | Frame::Unknown => panic!("no server writes {text}"),
