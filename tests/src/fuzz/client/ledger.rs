@@ -91,7 +91,13 @@ impl Ledger {
         let cause = self.cause;
         let ends = matches!(cause, Cause::OpenFailed | Cause::Received | Cause::Closed | Cause::Time);
         match event {
-            Event::Attached { resumed: _ } => assert_eq!(cause, Cause::Received),
+            Event::Attached { resumed } => {
+                assert_eq!(cause, Cause::Received);
+                if !resumed {
+                    // What is sent again may be put off again.
+                    self.outstanding.values_mut().for_each(|told| *told = 0);
+                }
+            }
             Event::Detached { ended } | Event::TryFailed { ended } => assert_eq!(cause, cause_of(ended, cause)),
             Event::Delivered { id } => {
                 assert_eq!(cause, Cause::Received, "only the peer can say that a message was delivered");
