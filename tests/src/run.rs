@@ -133,6 +133,8 @@ pub struct Run {
     ids_down: Vec<MessageId>,
     restarts: u8,
     ended: usize,
+    /// The client's application was about to end the connection.
+    is_leaving: bool,
 }
 
 /// The server as it was, and what its applications knew then.
@@ -202,6 +204,7 @@ impl Run {
             ids_down: Vec::new(),
             restarts: 0,
             ended: 0,
+            is_leaving: false,
         }
     }
 
@@ -378,6 +381,7 @@ impl Run {
         if matches!(self.world.clients[0].client.status(), Status::Closed(_)) {
             self.hands_down.seal(&mut self.down);
         }
+        self.is_leaving = true;
         Ok(())
     }
 
@@ -424,7 +428,8 @@ impl Run {
         let fresh = world.attaches(0).iter().filter(|resumed| !**resumed).count();
         let client = &world.clients[0].client;
         // What came before the server's last word can still be taken and decided about.
-        let is_kept = matches!(client.status(), Status::Closed(client::Closed::ByPeer { .. }));
+        let is_by_peer = matches!(client.status(), Status::Closed(client::Closed::ByPeer { .. }));
+        let is_kept = is_by_peer && !self.is_leaving;
         let is_over = !is_kept && matches!(client.status(), Status::Closed(_));
         let epoch = if is_kept { self.hands_down.epoch } else { (client.connection().epoch(), fresh) };
         self.hands_down.enter(epoch, world.now, &mut self.down);

@@ -448,3 +448,15 @@ fn what_stands_above_a_gap_is_not_waited_for_after_a_goodbye() {
     let inbox = lone.client.connection().link().inbox();
     assert_eq!((inbox.has_in_hands(), inbox.held_up_until()), (true, None));
 }
+
+#[test]
+fn a_goodbye_that_comes_while_this_side_closes_leaves_nothing_to_be_taken() {
+    let mut lone = LoneClient::attached(steady());
+    lone.client.send(payload("unsettled").into(), lone.now).expect("there is room");
+    lone.hear(r#"{"t":"msg","seq":1,"d":1}"#);
+    lone.client.close(60 * SECOND, lone.now);
+    assert!(lone.client.has_delivery(), "until it is over it goes on");
+    lone.hear(r#"{"t":"bye","code":1000,"end":true,"received":0,"settled":0,"final":true}"#);
+    assert!(matches!(lone.client.status(), Status::Closed(_)));
+    assert_eq!(lone.client.take(lone.now), None);
+}

@@ -265,6 +265,26 @@ fn a_peer_that_is_disconnected_after_its_client_left_hands_nothing_more_over() {
 }
 
 #[test]
+fn a_goodbye_that_comes_while_the_peer_closes_leaves_nothing_to_be_taken() {
+    for closes in [true, false] {
+        let mut desk = Desk::new();
+        let (transport, outputs) = desk.greet(hello(1));
+        let mut peer = desk.peer(&outputs);
+        peer.send(payload("unsettled").into(), desk.now).expect("there is room");
+        let hear = |peer: &mut Peer, text| {
+            peer.handle_input(PeerInput::Received { transport, incoming: Incoming::Text(text) }, desk.now);
+        };
+        hear(&mut peer, r#"{"t":"msg","seq":1,"d":1}"#);
+        if closes {
+            peer.close(60 * SECOND, desk.now);
+        }
+        hear(&mut peer, r#"{"t":"bye","code":1000,"end":true}"#);
+        assert!(peer.is_over());
+        assert_eq!(peer.take(desk.now).is_some(), !closes);
+    }
+}
+
+#[test]
 fn a_peer_that_is_over_ends_only_once_though_its_credentials_run_out_later() {
     let mut desk = Desk::new();
     let (transport, outputs) = desk.greet(hello(1));

@@ -406,6 +406,10 @@ impl Client {
         let receipt = receipt.filter(|receipt| receipt.received <= self.connection.link().outbox().flight().sent());
         self.close_transport(CloseCode::NORMAL);
         self.connection.link_mut().end_sending(receipt.as_ref(), Unknown::Ended, NotDelivered::Ended);
+        if self.closing.poll_timeout().is_some() {
+            // This side was about to leave too, and wants nothing more.
+            self.connection.link_mut().discard();
+        }
         self.finish(Closed::ByPeer { code: bye.code, reason: bye.reason });
     }
 

@@ -226,18 +226,6 @@ mod tests {
     }
 
     #[test]
-    fn review_the_newest_stays() {
-        for (first, second) in [(1, 2), (2, 1)] {
-            let mut table = receipts(9, 9);
-            table.config.max_bytes = 150;
-            let alice = Principal::Connection(cid(1));
-            table.keep(cid(first), &alice, receipt(first), at(1));
-            table.keep(cid(second), &alice, receipt(second), at(1));
-            assert!(table.find(cid(second), receipt(second).epoch, &alice).is_some(), "{second} is the newest");
-        }
-    }
-
-    #[test]
     fn a_table_of_no_size_keeps_nothing() {
         let mut table = receipts(0, 9);
         table.keep(cid(1), &Principal::Connection(cid(1)), receipt(1), at(0));

@@ -403,6 +403,10 @@ impl Peer {
         let receipt = bye.receipt(self.epoch).filter(|receipt| receipt.received <= sent);
         self.drop_transport(CloseCode::NORMAL);
         self.connection.link_mut().end_sending(receipt.as_ref(), Unknown::Ended, NotDelivered::Ended);
+        if self.closing.poll_timeout().is_some() && self.drained.is_none() {
+            // This side was about to leave too, and wants nothing more.
+            self.connection.link_mut().discard();
+        }
         // The client is gone for good and asks for no receipt.
         self.answer(Answer::Ended { receipt: None });
         self.finish(PeerClosed::ByPeer { code: bye.code, reason: bye.reason });
