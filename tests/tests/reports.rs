@@ -15,6 +15,7 @@ use reattach_core::client::Event;
 use reattach_core::client::Output;
 use reattach_core::client::Status;
 use reattach_core::id::MessageId;
+use reattach_core::link::Outgoing;
 use reattach_core::outcome::Failure;
 use reattach_core::outcome::NotDelivered;
 use reattach_core::outcome::Outcome;
@@ -156,6 +157,24 @@ fn a_deferral_is_told_as_a_failure_for_now_each_time_it_happens() {
     }
     let told = outcomes(&lone.hear(r#"{"t":"ack","received":1,"settled":1,"no":3}"#));
     assert_eq!(told, [(ids[0], Outcome::Delivered)]);
+}
+
+// B1: what a peer claims is bounded by what the message allows, whatever numbers it makes up.
+#[test]
+fn no_more_deferrals_are_believed_than_the_message_has_hand_overs_for() {
+    for (hands, told) in [(1, 0), (2, 1), (4, 3)] {
+        let mut lone = LoneClient::attached(steady());
+        lone.client.send(Outgoing::from(payload("m")).hands(hands), lone.now).expect("there is room");
+        lone.drain();
+        let mut failures = 0;
+        for times in 1..=1_000 {
+            let except = format!(r#"[{{"seq":1,"is":"deferred","times":{times},"code":"busy"}}]"#);
+            let outputs =
+                lone.hear(&format!(r#"{{"t":"ack","received":1,"settled":0,"no":{times},"except":{except}}}"#));
+            failures += outputs.iter().filter(|output| matches!(output, Output::Event(Event::SendFailed(_)))).count();
+        }
+        assert_eq!(failures, told, "{hands} hand-overs");
+    }
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! A message on its way from `send` to its outcome.
 
+use alloc::string::String;
+
 use core::time::Duration;
 
 use crate::id::Code;
@@ -12,6 +14,8 @@ use crate::outcome::Outcome;
 use crate::outcome::SendFailed;
 use crate::outcome::Unknown;
 use crate::time::Instant;
+use crate::wire::Frame;
+use crate::wire::Message;
 use crate::wire::Payload;
 
 /// A message as the application sent it.
@@ -33,6 +37,21 @@ pub struct Entry {
     pub expires: (Instant, NotDelivered),
     /// What it carries.
     pub payload: Payload,
+}
+
+impl Entry {
+    /// Writes it under a number behind what stands in `out`.
+    pub(super) fn encode(&self, seq: Seq, out: &mut String) {
+        let message = Message {
+            seq,
+            id: self.names_id.then_some(self.id),
+            lane: self.lane.clone(),
+            idempotent: self.is_idempotent,
+            hands: self.hands,
+            payload: self.payload.as_str(),
+        };
+        Frame::Message(message).encode(out);
+    }
 }
 
 /// A message that was never written in this epoch.

@@ -38,7 +38,6 @@ use crate::outcome::Unknown;
 use crate::time::Instant;
 use crate::wire::Disposition;
 use crate::wire::Frame;
-use crate::wire::Message;
 use crate::wire::Receipt;
 use crate::wire::Report;
 use crate::wire::Void;
@@ -202,7 +201,7 @@ impl Outbox {
         }
         if let Some(index) = self.flight.next_again() {
             let written = &mut self.flight.written[index];
-            encode(written.seq, &written.message.entry, out);
+            written.message.entry.encode(written.seq, out);
             written.end = base + out.len() as u64;
             written.left_at = None;
             self.flight.cursor = written.seq;
@@ -212,7 +211,7 @@ impl Outbox {
         let (Some(window), Some(index)) = (self.window, self.next_queued()) else { return false };
         let message = self.queued.remove(index).expect("the index was just found");
         let seq = self.flight.sent.next();
-        encode(seq, &message.entry, out);
+        message.entry.encode(seq, out);
         self.in_window.add(&window, &message.entry.lane, message.len());
         let end = base + out.len() as u64;
         self.flight.written.push_back(Written {
@@ -266,10 +265,12 @@ impl Outbox {
                 None if written.seq <= report.settled => self.end(&written, Outcome::Delivered),
                 None | Some(Disposition::Pending) => self.flight.written.push_back(written),
                 Some(Disposition::Deferred { times, retry_after, code }) => {
-                    if *times > written.deferred {
-                        written.deferred = *times;
+                    // The last of its hand-overs ends in another way, so there is a bound to what a peer can make of it.
+                    let times = (*times).min(written.message.entry.hands - 1);
+                    if times > written.deferred {
+                        written.deferred = times;
                         if !written.is_told {
-                            let (id, times) = (written.message.entry.id, *times);
+                            let id = written.message.entry.id;
                             let (retry_after, code) = (*retry_after, code.clone());
                             self.notices.push_back((Notice::Deferred { id, times, retry_after, code }, None));
                         }
@@ -583,16 +584,4 @@ impl Outbox {
         self.in_window = Shares::default();
         self.flight = Flight::default();
     }
-}
-
-fn encode(seq: Seq, entry: &Entry, out: &mut String) {
-    let message = Message {
-        seq,
-        id: entry.names_id.then_some(entry.id),
-        lane: entry.lane.clone(),
-        idempotent: entry.is_idempotent,
-        hands: entry.hands,
-        payload: entry.payload.as_str(),
-    };
-    Frame::Message(message).encode(out);
 }
