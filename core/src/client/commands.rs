@@ -61,8 +61,8 @@ impl Client {
         Ok(())
     }
 
-    /// Hands the next message over to the application. This is the hand-over, and with it the acceptance: the peer will be
-    /// told that the application has it.
+    /// Hands the next message over to the application. With automatic acceptance that accepts it: the server will be told that
+    /// the application has it. With manual acceptance its lease begins, and [`Client::decide`] ends it.
     pub fn take(&mut self, now: Instant) -> Option<Delivery> {
         let now = self.clock.advance(now);
         self.connection.take(now)

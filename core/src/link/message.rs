@@ -24,7 +24,7 @@ use crate::wire::UncheckedPayload;
 ///     .within(Duration::from_secs(30))
 ///     .idempotent();
 /// # assert!(message.is_idempotent && message.lane != Lane::DEFAULT);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # Ok::<(), Box<dyn core::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Outgoing {

@@ -257,7 +257,8 @@ impl Server {
         self.command(cid, now, |peer, now| peer.send_ephemeral(key, payload, now))?
     }
 
-    /// Hands the next message of a connection over to the application, which accepts it.
+    /// Hands the next message of a connection over to the application: see [`Peer::take`]. What came on an earlier one of this
+    /// name, which its client has ended, comes first.
     pub fn take(&mut self, cid: &ConnectionId, now: Instant) -> Option<Delivery> {
         if let Some(delivery) = self.ended.take(cid, now) {
             return Some(delivery);

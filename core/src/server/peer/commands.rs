@@ -56,8 +56,8 @@ impl Peer {
         Ok(())
     }
 
-    /// Hands the next message over to the application. This is the hand-over, and with it the acceptance: the client will be
-    /// told that the application has it.
+    /// Hands the next message over to the application. With automatic acceptance that accepts it: the client will be told that
+    /// the application has it. With manual acceptance its lease begins, and [`Peer::decide`] ends it.
     pub fn take(&mut self, now: Instant) -> Option<Delivery> {
         let now = self.clock.advance(now);
         self.connection.take(now)
