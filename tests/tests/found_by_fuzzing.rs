@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
+use harness::alone::LoneServer;
+use harness::frames::hello;
 use reattach_core::client;
 use reattach_core::client::Client;
 use reattach_core::client::Secrets;
@@ -184,4 +186,27 @@ fn a_client_that_is_over_waits_for_nothing() {
     pair.client.disconnect(NOW);
     pair.up();
     assert_eq!(pair.client.poll_timeout(), None, "every timer stops");
+}
+
+#[test]
+fn white_space_around_a_payload_is_no_part_of_it_whatever_the_order_of_the_keys() {
+    let space = " ".repeat(100);
+    for line in [
+        format!("{{\"t\":\"msg\",\"seq\":1,\"d\":{space}1{space}}}"),
+        format!("{{\"seq\":1,\"t\":\"msg\",\"d\":{space}1{space}}}"),
+    ] {
+        let read = wire::decode(&line);
+        assert_eq!(read, Ok(wire::Frame::Message(wire::Message::plain(Seq::ZERO.next(), "1"))));
+        // So it does not count against the limit of size either.
+        let mut config = server::Config::default();
+        config.connection.link.max_payload = 1;
+        let mut lone = LoneServer::new(config);
+        let transport = lone.greet(hello(1));
+        lone.hear(transport, &line);
+        assert!(lone.server.registry().is_reachable(&hello(1).cid), "the transport lives");
+        let delivery = lone.server.take(&hello(1).cid, lone.now).unwrap();
+        assert_eq!(delivery.payload().as_str(), "1");
+    }
+    assert!(wire::decode("{\"t\":\"msg\",\"seq\":1,\"d\": }").is_err(), "nothing is no payload");
+    assert_eq!(Payload::from_json(&format!("{space}1{space}")).unwrap().len(), 1, "who sends it counts as who gets it");
 }

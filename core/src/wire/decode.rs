@@ -38,6 +38,7 @@ use crate::wire::frame::Token;
 use crate::wire::frame::Void;
 use crate::wire::frame::Welcome;
 use crate::wire::names;
+use crate::wire::payload::without_white_space_around;
 
 /// Words for people in a frame are cut at this many bytes when written and refused above it when read.
 pub const MAX_REASON: usize = 256;
@@ -93,7 +94,7 @@ fn message_by_header(line: &str) -> Option<Message<'_>> {
         rest = after;
         hands = take_number(&mut rest).and_then(hand_overs)?;
     }
-    let payload = rest.strip_prefix(names::PAYLOAD_HEADER)?.strip_suffix('}')?;
+    let payload = without_white_space_around(rest.strip_prefix(names::PAYLOAD_HEADER)?.strip_suffix('}')?);
     if payload.is_empty() {
         return None;
     }

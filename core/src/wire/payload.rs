@@ -62,8 +62,9 @@ impl Payload {
         Ok(Self::without_line_breaks(&text))
     }
 
-    /// Takes text that is already JSON. White space between the tokens is kept unless it holds a line break; then all of it
-    /// goes, for a line break separates frames.
+    /// Takes text that is already JSON. White space around it goes: it is no part of the value, and is not counted by who
+    /// receives it. White space between the tokens is kept unless it holds a line break; then all of it goes, for a line break
+    /// separates frames.
     ///
     /// # Errors
     ///
@@ -78,7 +79,7 @@ impl Payload {
         if memchr::memchr2(b'\n', b'\r', text.as_bytes()).is_some() {
             return Self(without_white_space(text).into());
         }
-        Self(text.into())
+        Self(without_white_space_around(text).into())
     }
 
     /// The JSON text.
@@ -128,7 +129,8 @@ impl UncheckedPayload {
     /// [`PayloadError::Unreadable`] or [`PayloadError::TooDeep`].
     pub fn check(self) -> Result<Payload, PayloadError> {
         check(&self.0)?;
-        if memchr::memchr2(b'\n', b'\r', self.0.as_bytes()).is_some() {
+        let is_compact = without_white_space_around(&self.0).len() == self.0.len();
+        if !is_compact || memchr::memchr2(b'\n', b'\r', self.0.as_bytes()).is_some() {
             return Ok(Payload::without_line_breaks(&self.0));
         }
         Ok(Payload(self.0))
@@ -211,6 +213,11 @@ fn outside_strings(text: &str, mut visit: impl FnMut(u8) -> bool) {
     }
 }
 
+/// A text without what JSON takes for white space around it.
+pub(super) fn without_white_space_around(text: &str) -> &str {
+    text.trim_matches([' ', '\t', '\n', '\r'])
+}
+
 /// A JSON text without the white space between its tokens.
 fn without_white_space(text: &str) -> String {
     let mut compact = String::with_capacity(text.len());
@@ -250,6 +257,12 @@ mod tests {
         assert_eq!(payload.as_str(), r#"{"a b\"\n":[1,2]}"#);
         assert_eq!(Payload::from_json("[1, 2]").expect("JSON").as_str(), "[1, 2]");
         assert!(matches!(Payload::from_json("\"a\nb\""), Err(PayloadError::Unreadable { .. })));
+    }
+
+    #[test]
+    fn white_space_around_a_value_is_no_part_of_it() {
+        assert_eq!(Payload::from_json(" [1, 2]\t").expect("JSON").as_str(), "[1, 2]");
+        assert_eq!(UncheckedPayload::new(" [1, 2]\t").check().expect("JSON").as_str(), "[1, 2]");
     }
 
     #[test]
