@@ -3,7 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 use harness::alone::LoneServer;
+use harness::alone::epoch;
 use harness::frames::hello;
+use harness::frames::hello_text;
+use harness::frames::report;
 use reattach_core::client;
 use reattach_core::client::Client;
 use reattach_core::client::Secrets;
@@ -22,6 +25,7 @@ use reattach_core::server::Server;
 use reattach_core::time::Instant;
 use reattach_core::wire;
 use reattach_core::wire::CloseCode;
+use reattach_core::wire::Hello;
 use reattach_core::wire::Payload;
 use reattach_core::wire::UncheckedPayload;
 
@@ -209,4 +213,22 @@ fn white_space_around_a_payload_is_no_part_of_it_whatever_the_order_of_the_keys(
     }
     assert!(wire::decode("{\"t\":\"msg\",\"seq\":1,\"d\": }").is_err(), "nothing is no payload");
     assert_eq!(Payload::from_json(&format!("{space}1{space}")).unwrap().len(), 1, "who sends it counts as who gets it");
+}
+
+#[test]
+fn a_bad_code_in_the_report_of_a_hello_is_no_malformed_identifier() {
+    let good = hello_text(Hello { epoch: Some(epoch(1)), report: report(1, 1), ..hello(1) });
+    let bad = good.replace("\"settled\":1", r#""settled":1,"except":[{"seq":1,"is":"rejected","code":"!"}]"#);
+    assert_ne!(bad, good);
+    for (text, code) in [
+        (bad.as_str(), CloseCode::PROTOCOL),
+        (r#"{"t":"msg","seq":1,"id":"none","d":1}"#, CloseCode::PROTOCOL),
+        (&good.replace(&epoch(1).to_string(), "none"), CloseCode::MALFORMED_ID),
+    ] {
+        let mut lone = LoneServer::new(server::Config::default());
+        let (transport, _) = lone.accept(None);
+        let outputs = lone.hear(transport, text);
+        // The one lets the client come back, the other tells it to stop for good.
+        assert!(outputs.contains(&server::Output::Close { transport, code }), "{text}: {outputs:?}");
+    }
 }

@@ -43,7 +43,8 @@ pub(super) fn read_hello(text: &str, misplaced: Option<&'static str>) -> Result<
 }
 
 fn refusal_of(error: DecodeError) -> Refusal {
-    if let DecodeError::BadValue { frame: _, key, problem: Problem::Id(error) } = error {
+    // The codes within a hello's report are no identifiers of its own, and other frames have no place here.
+    if let DecodeError::BadValue { frame: "hello", key, problem: Problem::Id(error) } = error {
         return Refusal::MalformedId { key, error };
     }
     Refusal::Protocol(ProtocolError::Malformed(error))
