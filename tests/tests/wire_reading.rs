@@ -46,6 +46,16 @@ fn null_is_the_same_as_absent_and_unknown_keys_are_ignored() {
     }
 }
 
+#[test]
+fn a_receipt_does_not_know_what_only_a_report_has() {
+    let receipt = format!("\"receipt\":{{\"epoch\":\"{}\",\"received\":1", harness::alone::epoch(2));
+    let mut welcome = text(&Frame::Welcome(Box::new(welcome(key(1).connection_id(), harness::alone::epoch(1)))));
+    welcome.truncate(welcome.len() - 1);
+    let [plain, other] = ["", ",\"no\":\"x\""].map(|no| format!("{welcome},{receipt}{no}}}}}"));
+    assert_eq!(decode(&other), decode(&plain));
+    assert!(decode(&plain).is_ok(), "{plain}");
+}
+
 // S002-29
 #[test]
 fn a_frame_of_an_unknown_type_is_no_error() {

@@ -224,7 +224,7 @@ fn welcome(fields: &Fields<'_>) -> Result<Welcome, DecodeError> {
 }
 
 fn receipt(fields: &Fields<'_>) -> Result<Receipt, DecodeError> {
-    let Report { received, settled, no: _, except } = report(fields)?;
+    let Report { received, settled, no: _, except } = standing(fields)?;
     Ok(Receipt {
         epoch: fields.required_id("epoch")?,
         received,
@@ -254,6 +254,11 @@ fn bye(fields: &Fields<'_>) -> Result<Bye, DecodeError> {
 
 /// The report that stands among a frame's own keys. Every part that is absent is 0 or empty.
 fn report(fields: &Fields<'_>) -> Result<Report, DecodeError> {
+    Ok(Report { no: report_no(fields, "no")?, ..standing(fields)? })
+}
+
+/// A report without the number of its changes, which a receipt does not have.
+fn standing(fields: &Fields<'_>) -> Result<Report, DecodeError> {
     let received = watermark(fields, "received")?;
     let settled = watermark(fields, "settled")?;
     if settled > received {
@@ -264,7 +269,7 @@ fn report(fields: &Fields<'_>) -> Result<Report, DecodeError> {
     if !rising || except.last().is_some_and(|last| last.seq > received) {
         return Err(fields.bad("except", Problem::Contradiction));
     }
-    Ok(Report { received, settled, no: report_no(fields, "no")?, except })
+    Ok(Report { received, settled, no: ReportNo::ZERO, except })
 }
 
 fn exception(text: &str) -> Result<Exception, DecodeError> {
