@@ -8,12 +8,14 @@
 //! | target | what the bytes are |
 //! |---|---|
 //! | [`wire`] | a WebSocket message |
+//! | [`differential`] | frames in unusual forms, read by the core and by another reader, by a client and by a server |
 //! | [`client`] | what happens to one client: its transports, a hostile server, its application, the clock |
 //! | [`server`] | what happens to one server: strangers, clients that are honest or not, the application, the clock |
 //! | [`parts`] | the same, but registry and peers run apart, and what they say to each other is late |
 //! | [`pair`] | faults and commands, between real clients and a real server whose applications keep account |
 
 pub mod client;
+pub mod differential;
 pub mod pair;
 pub mod parts;
 pub mod server;
@@ -34,8 +36,9 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 5] = [
+pub const TARGETS: [Target; 6] = [
     Target { name: "wire", run: wire::run },
+    Target { name: "differential", run: differential::run },
     Target { name: "client", run: client::run },
     Target { name: "server", run: server::run },
     Target { name: "parts", run: parts::run },
