@@ -12,12 +12,14 @@
 //! | [`client`] | what happens to one client: its transports, a hostile server, its application, the clock |
 //! | [`server`] | what happens to one server: strangers, clients that are honest or not, the application, the clock |
 //! | [`parts`] | the same, but registry and peers run apart, and what they say to each other is late |
+//! | [`registry`] | what happens to a registry without peers: strangers, and answers that are true or not, in any order or never |
 //! | [`pair`] | faults and commands, between real clients and a real server whose applications keep account |
 
 pub mod client;
 pub mod differential;
 pub mod pair;
 pub mod parts;
+pub mod registry;
 pub mod server;
 pub mod wire;
 
@@ -36,11 +38,12 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 7] = [
     Target { name: "wire", run: wire::run },
     Target { name: "differential", run: differential::run },
     Target { name: "client", run: client::run },
     Target { name: "server", run: server::run },
+    Target { name: "registry", run: registry::run },
     Target { name: "parts", run: parts::run },
     Target { name: "pair", run: pair::run },
 ];
