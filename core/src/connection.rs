@@ -7,6 +7,8 @@
 use alloc::boxed::Box;
 use alloc::string::String;
 
+use core::hash::Hash;
+use core::hash::Hasher;
 use core::time::Duration;
 
 use crate::deadline::soonest;
@@ -159,12 +161,23 @@ pub struct Connection {
     link: Link,
     carrier: Option<Carrier>,
     rtt: Rtt,
+    counted: Counted,
+}
+
+/// What it has counted. It decides nothing, so it takes no part in a hash: what differs in it alone behaves alike, and a search
+/// through states may take it for the same. Equality compares it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Counted {
     attached: u64,
     resumed: u64,
     malformed: u64,
     pings: u64,
     probes: u64,
     gaps: u64,
+}
+
+impl Hash for Counted {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
 }
 
 /// The transport that is attached.
@@ -202,12 +215,7 @@ impl Connection {
             link: Link::new(config.link.clone()),
             carrier: None,
             rtt: Rtt::default(),
-            attached: 0,
-            resumed: 0,
-            malformed: 0,
-            pings: 0,
-            probes: 0,
-            gaps: 0,
+            counted: Counted::default(),
             config,
         }
     }
@@ -245,8 +253,8 @@ impl Connection {
         let mut flow = Flow::new(self.config.flow.clone());
         flow.on_produced(attach.produced, now);
         self.epoch = Some(attach.epoch);
-        self.attached += 1;
-        self.resumed += u64::from(attach.resumed);
+        self.counted.attached += 1;
+        self.counted.resumed += u64::from(attach.resumed);
         self.link.on_attached(&attach.limits, now);
         self.carrier = Some(Carrier {
             transport: attach.transport,
@@ -371,7 +379,7 @@ impl Connection {
             carrier.heartbeat.on_gap(now);
             carrier.flow.on_gap(now);
             carrier.ping_wanted = true;
-            self.gaps += 1;
+            self.counted.gaps += 1;
         }
     }
 
@@ -397,7 +405,7 @@ impl Connection {
                 carrier.ping_wanted = true;
                 carrier.is_probe_wanted = true;
                 carrier.last_probe = Some(now);
-                self.probes += 1;
+                self.counted.probes += 1;
             }
         }
     }
@@ -432,7 +440,7 @@ impl Connection {
         if carrier.ping_wanted {
             carrier.ping_wanted = false;
             pinged = true;
-            self.pings += 1;
+            self.counted.pings += 1;
             let outbox = self.link.outbox();
             let ping = Ping { n: carrier.heartbeat.next_ping(), seen: outbox.flight().seen() };
             carrier.asked = (ping.n, outbox.flight().cursor());
@@ -500,12 +508,12 @@ impl Connection {
             outbox_bytes: outbox.usage().all().bytes(),
             undelivered: inbox.usage().count(),
             rtt: self.rtt.get(),
-            attached: self.attached,
-            resumed: self.resumed,
-            malformed: self.malformed,
-            pings: self.pings,
-            probes: self.probes,
-            gaps: self.gaps,
+            attached: self.counted.attached,
+            resumed: self.counted.resumed,
+            malformed: self.counted.malformed,
+            pings: self.counted.pings,
+            probes: self.counted.probes,
+            gaps: self.counted.gaps,
         }
     }
 
@@ -563,7 +571,7 @@ impl Connection {
 
     /// Counts a malformed frame, and says whether it was one too many.
     fn has_too_many_malformed(&mut self, now: Instant) -> bool {
-        self.malformed += 1;
+        self.counted.malformed += 1;
         let MalformedBudget { count, per } = self.config.malformed;
         let Some(carrier) = &mut self.carrier else {
             return true;

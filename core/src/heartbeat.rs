@@ -6,6 +6,8 @@
 //!
 //! An answered ping also measures the round trip.
 
+use core::hash::Hash;
+use core::hash::Hasher;
 use core::time::Duration;
 
 use crate::id::PingNo;
@@ -52,7 +54,7 @@ pub enum Action {
     Dead,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Outstanding {
     n: PingNo,
     /// The offset behind it in the outgoing bytes.
@@ -61,6 +63,14 @@ struct Outstanding {
     since: Instant,
     has_left: bool,
     is_probe: bool,
+}
+
+impl Hash for Outstanding {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let Self { n, end, since, has_left, is_probe } = self;
+        // Once it has left nobody asks where it ended.
+        (n, Some(end).filter(|_| !has_left), since, is_probe).hash(state);
+    }
 }
 
 /// The liveness check of one transport.
@@ -190,10 +200,15 @@ impl Heartbeat {
     }
 }
 
-/// The smoothed round trip (RFC 6298, 2: a new sample weighs an eighth).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+/// The smoothed round trip (RFC 6298, 2: a new sample weighs an eighth). It decides nothing, so it takes no part in a hash;
+/// equality compares it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rtt {
     smoothed: Option<Duration>,
+}
+
+impl Hash for Rtt {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
 }
 
 impl Rtt {

@@ -2,6 +2,8 @@
 
 use alloc::string::String;
 
+use core::hash::Hash;
+use core::hash::Hasher;
 use core::time::Duration;
 
 use crate::id::Code;
@@ -87,7 +89,7 @@ impl Queued {
 }
 
 /// A message that was written and is not final.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Written {
     pub(super) seq: Seq,
     pub(super) message: Queued,
@@ -101,6 +103,15 @@ pub(super) struct Written {
     pub(super) end: u64,
     /// When its bytes had left.
     pub(super) left_at: Option<Instant>,
+}
+
+impl Hash for Written {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let Self { seq, message, deferred, void, is_told, end, left_at } = self;
+        // Once it has left nobody asks where it ended.
+        let end = Some(end).filter(|_| left_at.is_none());
+        (seq, message, deferred, void, is_told, end, left_at).hash(state);
+    }
 }
 
 /// Why a written message was withdrawn, and how long an answer is waited for.
