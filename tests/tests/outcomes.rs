@@ -277,3 +277,23 @@ fn expect_one_each(sent: &BTreeMap<MessageId, String>, told: &[(MessageId, Outco
     }
     assert_eq!(told.len(), sent.len(), "{what}: an outcome of nothing that was sent");
 }
+
+// The only way to an end without a word of what became of what was written: it overtakes the welcome, which was lost.
+#[test]
+fn what_was_written_is_unknown_when_the_server_ends_the_connection_before_a_welcome_came() {
+    let mut world = World::attached();
+    world.is_reading = false;
+    let id = world.send_up("written");
+    world.run_for(SECOND / 20);
+    world.cut(0);
+    let answered =
+        |world: &World| world.net.in_flight(world.wire(0), Way::Down).iter().any(|text| text.contains("welcome"));
+    world.run_until(10 * SECOND, |world| world.live_wire(0).is_some() && answered(world));
+    let wire = world.wire(0);
+    world.net.drop_texts(wire, Way::Down, |text| text.contains("welcome"));
+    let (cid, now) = (world.cid(), world.now);
+    world.server.disconnect(&cid, now).expect("it is registered");
+    world.run_for(SECOND);
+    assert!(matches!(world.clients[0].client.status(), Status::Closed(_)));
+    assert_eq!(world.outcomes_up(0), [(id, Outcome::Unknown { reason: Unknown::Ended })]);
+}
