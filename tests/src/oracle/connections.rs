@@ -1,0 +1,437 @@
+//! Which epochs began and ended, which client knows of which, and who expired.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use reattach_core::id::ConnectionId;
+use reattach_core::time::Instant;
+
+use super::Broken;
+use super::Checked;
+use super::Party;
+use super::Restart;
+use super::Rules;
+use super::check;
+use super::messages::Place;
+
+/// One life of a client.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Client {
+    /// Its names, the present one last.
+    cids: Vec<ConnectionId>,
+    /// The epoch that it knows of.
+    epoch: Option<u64>,
+    /// Whether it goes on from an older state.
+    is_copy: bool,
+    is_gone: bool,
+    is_over: bool,
+    is_closing: bool,
+    /// Whether it stopped trying, or stopped for another instance.
+    is_stopped: bool,
+    /// How often something happened that may have swallowed what was on its way.
+    strikes: u32,
+    /// How many tries in a row have failed.
+    failures: u32,
+}
+
+impl Client {
+    fn cid(&self) -> ConnectionId {
+        *self.cids.last().expect("a client has a name")
+    }
+}
+
+/// One connection, as the server keeps it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Entry {
+    is_registered: bool,
+    /// How many instances there ever were.
+    lives: u32,
+    epoch: u64,
+    /// The last epoch in which the server's side has ended.
+    over: u64,
+    /// Changes whenever the receiver forgets names.
+    memory: u64,
+    attached: Option<u64>,
+    was_attached: bool,
+    /// Whether the state is an older one that has not begun another epoch.
+    is_stale: bool,
+    detached_at: Option<Instant>,
+    is_suspended: bool,
+    was_taken_over: bool,
+    is_end_wanted: bool,
+    is_expired: bool,
+    is_closing: bool,
+}
+
+/// All clients and connections.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Connections {
+    clients: BTreeMap<usize, Client>,
+    entries: BTreeMap<ConnectionId, Entry>,
+    /// Numbers epochs and memories.
+    numbers: u64,
+    is_server_old: bool,
+}
+
+impl Connections {
+    pub(super) fn on_client(&mut self, client: usize, cid: ConnectionId) {
+        self.begin(client, cid, false);
+    }
+
+    /// A client goes on from what another one was then.
+    pub(super) fn on_client_copy(&mut self, client: usize, cid: ConnectionId, of: usize, then: &Self) {
+        self.begin(client, cid, true);
+        let (it, before) = (self.client(client), &then.clients[&of]);
+        (it.is_over, it.is_closing, it.is_stopped) = (before.is_over, before.is_closing, before.is_stopped);
+        it.failures = before.failures;
+    }
+
+    fn begin(&mut self, client: usize, cid: ConnectionId, is_copy: bool) {
+        self.entries.entry(cid).or_default().lives += 1;
+        let it = Client {
+            cids: vec![cid],
+            epoch: None,
+            is_copy,
+            is_gone: false,
+            is_over: false,
+            is_closing: false,
+            is_stopped: false,
+            strikes: 0,
+            failures: 0,
+        };
+        self.clients.insert(client, it);
+    }
+
+    pub(super) fn on_client_restarted(&mut self, client: usize) {
+        let cid = self.cid_of(client);
+        self.entries.entry(cid).or_default().lives += 1;
+    }
+
+    pub(super) fn on_client_gone(&mut self, client: usize) {
+        self.client(client).is_gone = true;
+    }
+
+    pub(super) fn on_server_restarted(&mut self, how: Restart, copy: Option<&Self>, now: Instant) {
+        self.is_server_old |= how == Restart::Stale;
+        let mut numbers = self.numbers;
+        for (cid, entry) in &mut self.entries {
+            let then = copy.and_then(|copy| copy.entries.get(cid)).filter(|then| then.is_registered);
+            let (is_registered, is_old) = match how {
+                Restart::Current => (entry.is_registered, false),
+                Restart::Stale => (then.is_some(), true),
+                Restart::Lost => (false, true),
+            };
+            if is_old {
+                numbers += 1;
+                entry.memory = numbers;
+                entry.is_closing = then.is_some_and(|then| then.is_closing);
+                entry.is_end_wanted |= entry.is_closing;
+                entry.was_attached = then.is_some_and(|then| then.was_attached);
+            }
+            entry.is_registered = is_registered;
+            entry.is_stale = is_registered && (entry.is_stale || is_old);
+            entry.attached = None;
+            entry.is_suspended = false;
+            entry.is_expired = false;
+            entry.detached_at = is_registered.then_some(now);
+        }
+        self.numbers = numbers;
+    }
+
+    pub(super) fn known(&self) -> Vec<ConnectionId> {
+        self.entries.keys().copied().collect()
+    }
+
+    pub(super) fn cid_of(&self, client: usize) -> ConnectionId {
+        self.clients[&client].cid()
+    }
+
+    /// Every name that a client has gone by.
+    pub(super) fn cids_of(&self, client: usize) -> &[ConnectionId] {
+        &self.clients[&client].cids
+    }
+
+    /// The clients that go by a name now.
+    pub(super) fn clients_of(&self, cid: ConnectionId) -> Vec<usize> {
+        let goes_by = |client: &Client| client.cid() == cid && !client.is_gone;
+        self.clients.iter().filter(|(_, client)| goes_by(client)).map(|(number, _)| *number).collect()
+    }
+
+    pub(super) fn epoch_of_client(&self, client: usize) -> Option<u64> {
+        self.clients[&client].epoch
+    }
+
+    pub(super) const fn is_server_old(&self) -> bool {
+        self.is_server_old
+    }
+
+    pub(super) fn is_copy(&self, client: usize) -> bool {
+        self.clients[&client].is_copy
+    }
+
+    pub(super) fn was_taken_over(&self, cid: ConnectionId) -> bool {
+        self.entries.get(&cid).is_some_and(|entry| entry.was_taken_over)
+    }
+
+    /// How many instances there ever were of a name.
+    pub(super) fn lives(&self, cid: ConnectionId) -> u32 {
+        self.entries.get(&cid).map_or(0, |entry| entry.lives)
+    }
+
+    pub(super) fn is_registered(&self, cid: &ConnectionId) -> bool {
+        self.entries.get(cid).is_some_and(|entry| entry.is_registered)
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.entries.values().filter(|entry| entry.is_registered).count()
+    }
+
+    pub(super) fn wire_of(&self, cid: &ConnectionId) -> Option<u64> {
+        self.entries.get(cid)?.attached
+    }
+
+    pub(super) fn on_strike(&mut self, client: usize) {
+        if let Some(client) = self.clients.get_mut(&client) {
+            client.strikes += 1;
+        }
+    }
+
+    /// How often something happened that may have swallowed what a party had written.
+    pub(super) fn strikes(&self, party: Party) -> u32 {
+        match party {
+            Party::Client(client) => self.clients[&client].strikes,
+            Party::Server(cid) => {
+                let of_cid = self.clients.values().filter(|client| client.cids.contains(&cid));
+                of_cid.map(|client| client.strikes).sum()
+            }
+        }
+    }
+
+    /// Whether what one party sends can reach the other.
+    pub(super) fn can_reach(&self, from: Party, to: Party) -> bool {
+        match (from, to) {
+            (Party::Client(client), Party::Server(cid)) | (Party::Server(cid), Party::Client(client)) => {
+                // A copy of a client's state holds what was sent by its earlier life, under the same name.
+                let of_cid = |client: &Client| client.cids.contains(&cid);
+                let is_copied = self.clients.values().any(|other| other.is_copy && of_cid(other));
+                self.clients.get(&client).is_some_and(of_cid) || is_copied
+            }
+            (Party::Client(_), Party::Client(_)) | (Party::Server(_), Party::Server(_)) => false,
+        }
+    }
+
+    /// Where a receiver stands.
+    pub(super) fn place_of(&self, party: Party, is_left: bool) -> Place {
+        let (epoch, memory) = match party {
+            Party::Client(client) => (self.clients[&client].epoch.unwrap_or(0), client as u64),
+            Party::Server(cid) => self.entries.get(&cid).map_or((0, 0), |entry| (entry.epoch, entry.memory)),
+        };
+        Place { epoch: (!is_left).then_some(epoch), memory }
+    }
+
+    /// Whether a party has certainly ended.
+    pub(super) fn has_ended(&self, party: Party) -> bool {
+        match party {
+            Party::Client(client) => self.clients[&client].is_over || self.clients[&client].is_closing,
+            Party::Server(cid) => self.entries.get(&cid).is_some_and(|entry| entry.is_closing),
+        }
+    }
+
+    /// Whether a party may say that it has.
+    pub(super) fn may_have_ended(&self, party: Party) -> bool {
+        match party {
+            Party::Client(client) => self.has_ended(party) || self.clients[&client].is_stopped,
+            Party::Server(cid) => self.has_ended(party) || !self.is_registered(&cid),
+        }
+    }
+
+    pub(super) fn is_closing(&self, party: Party) -> bool {
+        self.has_ended(party)
+    }
+
+    /// Whether the application at the other end wants the connection to end, or has ended it.
+    pub(super) fn is_other_leaving(&self, party: Party) -> bool {
+        match party {
+            Party::Client(client) => {
+                let entry = self.entries.get(&self.cid_of(client));
+                self.has_other_ended(client) || entry.is_some_and(|entry| entry.is_closing)
+            }
+            Party::Server(cid) => {
+                let leaves = |client: &Client| client.is_closing || client.is_over;
+                self.clients.values().any(|client| client.cids.contains(&cid) && leaves(client))
+            }
+        }
+    }
+
+    pub(super) fn on_closing(&mut self, party: Party) {
+        match party {
+            Party::Client(client) => self.client(client).is_closing = true,
+            Party::Server(cid) => self.entry(cid).is_closing = true,
+        }
+    }
+
+    pub(super) fn on_over(&mut self, client: usize) {
+        self.client(client).is_over = true;
+    }
+
+    pub(super) fn on_try_failed(&mut self, client: usize) {
+        self.client(client).failures += 1;
+    }
+
+    /// How many tries in a row have failed; a server makes none.
+    pub(super) fn failures(&self, party: Party) -> u32 {
+        match party {
+            Party::Client(client) => self.clients[&client].failures,
+            Party::Server(_) => 0,
+        }
+    }
+
+    /// The server's side of a connection has ended.
+    pub(super) fn on_ended(&mut self, cid: ConnectionId) {
+        let entry = self.entry(cid);
+        entry.over = entry.epoch;
+    }
+
+    /// Whether the epoch that a client knows of is over at the server.
+    pub(super) fn has_other_ended(&self, client: usize) -> bool {
+        let entry = self.entries.get(&self.cid_of(client));
+        let is_over = |epoch: u64| entry.is_some_and(|entry| epoch <= entry.over || epoch < entry.epoch);
+        self.clients[&client].epoch.is_some_and(is_over)
+    }
+
+    pub(super) fn on_failed(&mut self, client: usize) {
+        self.client(client).is_stopped = true;
+    }
+
+    pub(super) fn on_superseded(&mut self, client: usize) {
+        self.client(client).is_stopped = true;
+    }
+
+    pub(super) fn on_epoch_forgotten(&mut self, client: usize) {
+        self.client(client).epoch = None;
+    }
+
+    pub(super) fn on_identity_changed(&mut self, client: usize, cid: ConnectionId) {
+        self.entry(cid).lives += 1;
+        let client = self.client(client);
+        (client.is_stopped, client.epoch) = (false, None);
+        client.cids.push(cid);
+    }
+
+    /// Somebody who may wants a connection to end.
+    pub(super) fn on_end_wanted(&mut self, cid: ConnectionId) {
+        self.entry(cid).is_end_wanted = true;
+    }
+
+    /// The application has it try again.
+    pub(super) fn on_going_on(&mut self, client: usize) {
+        self.client(client).is_stopped = false;
+    }
+
+    /// The server hears that a client goes to sleep.
+    pub(super) fn on_suspended(&mut self, client: usize) {
+        let cid = self.cid_of(client);
+        self.entry(cid).is_suspended = true;
+    }
+
+    pub(super) fn on_registered(&mut self, cid: ConnectionId, max: usize) -> Checked {
+        self.numbers += 1;
+        let memory = self.numbers;
+        let is_end_wanted = self.clients_of(cid).into_iter().any(|client| self.clients[&client].is_closing);
+        let entry = self.entry(cid);
+        let was_registered = core::mem::replace(&mut entry.is_registered, true);
+        (entry.memory, entry.was_attached, entry.is_stale) = (memory, false, false);
+        (entry.is_end_wanted, entry.is_expired, entry.is_closing) = (is_end_wanted, false, false);
+        (entry.attached, entry.detached_at, entry.is_suspended) = (None, None, false);
+        check(!was_registered, "B2", || format!("{cid} is registered twice"))?;
+        let count = self.count();
+        check(count <= max, "B1", || format!("{count} connections are registered, and {max} are the most"))
+    }
+
+    /// A wire is attached at the server. Returns the number of the epoch.
+    pub(super) fn on_attached_server(
+        &mut self,
+        cid: ConnectionId,
+        wire: u64,
+        client: Option<usize>,
+        known: Option<u64>,
+        resumed: bool,
+    ) -> Result<u64, Broken> {
+        let is_copy = client.is_none_or(|client| self.clients[&client].is_copy);
+        self.numbers += 1;
+        let fresh = self.numbers;
+        let entry = self.entry(cid);
+        // What the registry tells may come before what the peer told earlier.
+        check(entry.is_registered || entry.is_end_wanted, "X1", || format!("{cid} is attached, and not registered"))?;
+        let is_known = known == Some(entry.epoch) && entry.was_attached;
+        if resumed {
+            check((is_known || is_copy) && !entry.is_stale, "S2", || {
+                format!("{cid} goes on in an epoch that its client knows as {known:?}: {entry:?}")
+            })?;
+        } else {
+            let has_cause = !is_known || entry.is_stale || is_copy;
+            check(has_cause, "J1", || format!("{cid} begins another epoch without a cause: {entry:?}"))?;
+            entry.epoch = fresh;
+        }
+        (entry.was_attached, entry.is_stale, entry.attached) = (true, false, Some(wire));
+        (entry.detached_at, entry.is_suspended) = (None, false);
+        Ok(entry.epoch)
+    }
+
+    /// A client hears its welcome.
+    pub(super) fn on_attached_client(&mut self, client: usize, epoch: u64, resumed: bool) -> Checked {
+        let it = self.client(client);
+        (it.is_stopped, it.failures) = (false, 0);
+        let before = it.epoch.replace(epoch);
+        let fits = (before == Some(epoch)) == resumed || it.is_copy;
+        check(fits, "S2", || format!("client {client} hears {resumed} of {epoch}, and knew {before:?}"))
+    }
+
+    /// A wire is not attached any more. Returns which one it was.
+    pub(super) fn on_detached(&mut self, cid: &ConnectionId, now: Instant) -> Option<u64> {
+        let entry = self.entries.get_mut(cid)?;
+        entry.detached_at = Some(now);
+        entry.attached.take()
+    }
+
+    /// Another instance has taken a connection over; a stranger that has its key counts as one.
+    pub(super) fn on_taken_over(&mut self, cid: ConnectionId, has_ghosts: bool) -> Checked {
+        let entry = self.entry(cid);
+        entry.was_taken_over = true;
+        check(entry.lives > 1 || has_ghosts, "X1", || format!("{cid} is taken over, and had one instance only"))
+    }
+
+    pub(super) fn on_expired(&mut self, cid: &ConnectionId, rules: &Rules, now: Instant) -> Checked {
+        let entry = self.entry(*cid);
+        entry.is_expired = true;
+        let ttl = if entry.is_suspended { rules.suspended_ttl } else { rules.detach_ttl };
+        let is_due = entry.attached.is_none() && entry.detached_at.is_some_and(|at| at + ttl <= now);
+        check(is_due, "J1", || format!("{cid} expires at {now:?} before its time, which is {ttl:?}: {entry:?}"))
+    }
+
+    /// Nothing is kept for much longer than it may be.
+    pub(super) fn check_expiry(&self, rules: &Rules, slack: Duration, now: Instant) -> Checked {
+        for (cid, entry) in &self.entries {
+            let ttl = if entry.is_suspended { rules.suspended_ttl } else { rules.detach_ttl };
+            let is_late = entry.is_registered && entry.detached_at.is_some_and(|at| at + ttl + slack < now);
+            check(!is_late, "L1", || format!("{cid} should have expired by {now:?}: {entry:?}"))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn on_removed(&mut self, cid: &ConnectionId) -> Checked {
+        let entry = self.entry(*cid);
+        let was_registered = core::mem::replace(&mut entry.is_registered, false);
+        let has_cause = was_registered && (entry.is_expired || entry.is_end_wanted);
+        (entry.attached, entry.detached_at) = (None, None);
+        check(has_cause, "J1", || format!("{cid} is removed without a cause: {entry:?}"))
+    }
+
+    fn client(&mut self, client: usize) -> &mut Client {
+        self.clients.get_mut(&client).expect("a client was introduced")
+    }
+
+    fn entry(&mut self, cid: ConnectionId) -> &mut Entry {
+        self.entries.entry(cid).or_default()
+    }
+}

@@ -1,0 +1,238 @@
+//! What machines tell, held against what explains it.
+
+use reattach_core::client;
+use reattach_core::error::ProtocolError;
+use reattach_core::id::ConnectionId;
+use reattach_core::id::MessageId;
+use reattach_core::outcome::Failure;
+use reattach_core::outcome::Outcome;
+use reattach_core::server::PeerClosed;
+use reattach_core::server::PeerEvent;
+use reattach_core::server::RegistryEvent;
+use reattach_core::time::Instant;
+
+use super::Broken;
+use super::Checked;
+use super::Oracle;
+use super::Party;
+use super::causes::Why;
+use super::check;
+use super::wires::Fault;
+use super::wires::Rivals;
+
+impl Oracle {
+    /// A client told something.
+    ///
+    /// # Errors
+    ///
+    /// What contradicts the design.
+    pub fn on_client_event(
+        &mut self,
+        client: usize,
+        wire: Option<u64>,
+        event: &client::Event,
+        now: Instant,
+    ) -> Checked {
+        use client::Event;
+        let party = Party::Client(client);
+        match event {
+            Event::Attached { resumed } => {
+                let Some(wire) = wire else { return Err(Broken::new("S5", "attached without a wire")) };
+                self.wires.on_attached_client(wire);
+                let (epoch, was_resumed) = self.wires.answer_of(wire);
+                check(was_resumed == Some(*resumed), "J1", || format!("the welcome on {wire} was {was_resumed:?}"))?;
+                self.connections.on_attached_client(client, epoch, *resumed)?;
+                if !resumed {
+                    self.messages.on_epoch_over(party);
+                    self.note(party, Why::EpochEnded);
+                    self.hands.on_sealed(|of| of == party, false, &mut self.messages);
+                }
+                Ok(())
+            }
+            Event::Detached { ended } | Event::TryFailed { ended } => {
+                if self.connections.is_closing(party) {
+                    // It may give up without a word but its last one.
+                    self.note(party, Why::GaveUp);
+                }
+                if let Event::TryFailed { .. } = event {
+                    self.connections.on_try_failed(client);
+                }
+                if self.connections.has_other_ended(client) {
+                    // It may have been the last word of the epoch.
+                    self.hands.on_ended(party);
+                }
+                let Some(wire) = wire else { return Ok(()) };
+                self.wires.expect_cause(wire, format!("client {client} says that {wire} ended: {ended}"));
+                Ok(())
+            }
+            Event::Delivered { id } => self.on_outcome(party, id, &Outcome::Delivered, now),
+            Event::SendFailed(failed) => self.on_failed(party, &failed.id, &failed.failure, now),
+            Event::Delayed { id } => self.on_delayed(party, id),
+            Event::Superseded => {
+                let cid = self.connections.cid_of(client);
+                let has_rival = self.connections.was_taken_over(cid);
+                check(has_rival, "J1", || format!("nobody else took {cid} over from client {client}"))?;
+                self.note(party, Why::Superseded);
+                self.note(party, Why::EpochEnded);
+                if self.causes.ever(party, Why::Restored) {
+                    self.note(party, Why::Restored);
+                }
+                self.connections.on_superseded(client);
+                self.hands.on_ended(party);
+                Ok(())
+            }
+            Event::IdentityChanged { old: _, new } => {
+                self.connections.on_identity_changed(client, *new);
+                self.hands.on_ended(party);
+                Ok(())
+            }
+            Event::FrameSkipped { error } => {
+                let is_garbled = wire.is_some_and(|wire| self.wires.has(wire, Fault::Garbled));
+                check(is_garbled, "J1", || format!("client {client} skips a frame that nobody garbled: {error}"))
+            }
+            Event::PeerBrokeProtocol { error } => self.on_broken_protocol(party, wire, *error),
+            Event::Failed { reason } => {
+                self.note(party, Why::GaveUp);
+                self.connections.on_failed(client);
+                self.hands.on_ended(party);
+                // Each of its tries ended with a cause of its own.
+                _ = reason;
+                Ok(())
+            }
+            Event::Closed { reason } => {
+                let is_wanted = self.connections.is_closing(party) || self.causes.ever(party, Why::Ended);
+                check(is_wanted, "J1", || format!("client {client} ended, and nobody wanted it: {reason:?}"))?;
+                self.note(Party::Server(self.connections.cid_of(client)), Why::Ended);
+                self.connections.on_over(client);
+                self.hands.on_ended(party);
+                Ok(())
+            }
+            other => Err(Broken::new("J1", format!("what is this? {other:?}"))),
+        }
+    }
+
+    /// The server told something of a connection. `wire` is the one that was attached, where that is the news.
+    ///
+    /// # Errors
+    ///
+    /// What contradicts the design.
+    pub fn on_peer_event(&mut self, cid: ConnectionId, wire: Option<u64>, event: &PeerEvent, now: Instant) -> Checked {
+        let party = Party::Server(cid);
+        match event {
+            PeerEvent::Attached { resumed } => {
+                let Some(wire) = wire else { return Err(Broken::new("S5", "attached without a wire")) };
+                let (client, known) = (self.wires.client_of(wire), self.wires.hello_of(wire));
+                self.wires.on_overtaken(cid, wire);
+                let epoch = self.connections.on_attached_server(cid, wire, client, known, *resumed)?;
+                self.wires.on_attached_server(wire, cid, epoch, *resumed);
+                if !resumed {
+                    self.messages.on_epoch_over(party);
+                    self.note(party, Why::EpochEnded);
+                    self.hands.on_sealed(|of| of == party, false, &mut self.messages);
+                }
+                Ok(())
+            }
+            PeerEvent::Detached { ended } => {
+                if let Some(wire) = self.connections.on_detached(&cid, now) {
+                    self.wires.expect_cause(wire, format!("the server says that {wire} ended: {ended}"));
+                }
+                Ok(())
+            }
+            PeerEvent::Delivered { id } => self.on_outcome(party, id, &Outcome::Delivered, now),
+            PeerEvent::SendFailed(failed) => self.on_failed(party, &failed.id, &failed.failure, now),
+            PeerEvent::Delayed { id } => self.on_delayed(party, id),
+            PeerEvent::Closed { reason } => {
+                let has_cause = match reason {
+                    PeerClosed::ByPeer { .. } => self.causes.ever(party, Why::Ended),
+                    PeerClosed::Expired => self.causes.ever(party, Why::Expired),
+                    PeerClosed::Flushed | PeerClosed::Cut | PeerClosed::Revoked => self.causes.ever(party, Why::Closed),
+                    PeerClosed::Drained { .. } | PeerClosed::ShutDown => self.causes.ever(party, Why::Shutdown),
+                    PeerClosed::Fenced | _ => false,
+                };
+                check(has_cause, "J1", || format!("{cid} ended, and nobody wanted it: {reason:?}"))?;
+                for client in self.connections.clients_of(cid) {
+                    self.note(Party::Client(client), Why::Ended);
+                    self.note(Party::Client(client), Why::EpochEnded);
+                }
+                self.connections.on_ended(cid);
+                self.messages.on_left(party);
+                self.hands.on_ended(party);
+                Ok(())
+            }
+            PeerEvent::FrameSkipped { error } => {
+                let wire = self.connections.wire_of(&cid);
+                let is_garbled = wire.is_some_and(|wire| self.wires.has(wire, Fault::Garbled));
+                check(is_garbled, "J1", || format!("{cid} skips a frame that nobody garbled: {error}"))
+            }
+            PeerEvent::PeerBrokeProtocol { error } => {
+                let wire = self.connections.wire_of(&cid);
+                self.on_broken_protocol(party, wire, *error)
+            }
+            other => Err(Broken::new("J1", format!("what is this? {other:?}"))),
+        }
+    }
+
+    /// The server's registry told something. `now` is the server's time.
+    ///
+    /// # Errors
+    ///
+    /// What contradicts the design.
+    pub fn on_registry_event(&mut self, event: &RegistryEvent, now: Instant) -> Checked {
+        match event {
+            RegistryEvent::Registered { cid, .. } => self.connections.on_registered(*cid, self.rules.max_connections),
+            RegistryEvent::Refused { transport, refusal } => {
+                let wire = transport.0;
+                let names = self.wires.client_of(wire).map(|client| self.connections.cids_of(client).to_vec());
+                let names = names.unwrap_or_default();
+                let was_taken_over = names.iter().any(|cid| self.connections.was_taken_over(*cid));
+                let has_clones = names.iter().any(|cid| self.connections.lives(*cid) > 1);
+                let has_rivals = has_clones || self.wires.has_ghosts();
+                let rivals = Rivals { was_taken_over, has_rivals };
+                self.wires.on_refused(wire, *refusal, rivals, &self.rules, self.connections.count())
+            }
+            RegistryEvent::TakenOver { cid } => self.connections.on_taken_over(*cid, self.wires.has_ghosts()),
+            RegistryEvent::Expired { cid } => {
+                self.connections.on_expired(cid, &self.rules, now)?;
+                self.note(Party::Server(*cid), Why::Expired);
+                for client in self.connections.clients_of(*cid) {
+                    self.note(Party::Client(client), Why::EpochEnded);
+                }
+                Ok(())
+            }
+            RegistryEvent::Removed { cid } => self.connections.on_removed(cid),
+            RegistryEvent::Fenced { .. } | _ => {
+                Err(Broken::new("J1", format!("within one thread nothing is late: {event:?}")))
+            }
+        }
+    }
+
+    fn on_failed(&mut self, party: Party, id: &MessageId, failure: &Failure, now: Instant) -> Checked {
+        match failure {
+            Failure::ForGood(outcome) => {
+                check(*outcome != Outcome::Delivered, "S3", || format!("{id} failed, and is delivered"))?;
+                self.on_outcome(party, id, outcome, now)
+            }
+            Failure::ForNow { attempt, .. } => self.messages.on_put_off_told(party, id, *attempt),
+        }
+    }
+
+    fn on_delayed(&self, party: Party, id: &MessageId) -> Checked {
+        let is_open = self.messages.is_open(party, id);
+        check(is_open, "S4", || format!("{party:?} is told that {id} is delayed, which has its outcome"))
+    }
+
+    fn on_broken_protocol(&mut self, party: Party, wire: Option<u64>, error: ProtocolError) -> Checked {
+        let Some(wire) = wire else { return Err(Broken::new("J1", format!("{party:?} on no wire: {error}"))) };
+        if let (ProtocolError::OldState, Party::Client(client)) = (error, party) {
+            let is_old = self.connections.is_server_old() || self.connections.is_copy(client);
+            check(is_old, "J1", || format!("client {client} says that the server's state is old, and it is not"))?;
+            self.note(party, Why::EpochEnded);
+            self.connections.on_epoch_forgotten(client);
+            self.hands.on_ended(party);
+            self.wires.on_fault(wire, Fault::OldState);
+            return Ok(());
+        }
+        let is_explained = self.wires.is_corrupt(wire);
+        check(is_explained, "J1", || format!("both ends of {wire} are honest, and {party:?} says: {error}"))
+    }
+}

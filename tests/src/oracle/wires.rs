@@ -1,0 +1,298 @@
+//! Which ends of which wires live, what has happened to each, and what was written on it.
+
+use std::collections::BTreeMap;
+
+use reattach_core::id::ConnectionId;
+use reattach_core::server::Refusal;
+
+use super::Broken;
+use super::Checked;
+use super::Party;
+use super::Rules;
+use super::check;
+
+/// An end of a wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum End {
+    /// The client's.
+    Client,
+    /// The server's.
+    Server,
+}
+
+/// What can happen to a wire that explains its end, or that something on it is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Fault {
+    /// It was cut.
+    Cut,
+    /// Nothing came through for a while.
+    Stalled,
+    /// It was slow.
+    Slow,
+    /// A text on it was lost.
+    Dropped,
+    /// A text on it was changed.
+    Garbled,
+    /// A program at one of its ends was stopped for a while, or its clock jumped.
+    Paused,
+    /// It could not be opened.
+    Road,
+    /// A program at one of its ends died.
+    Crashed,
+    /// An application ended it.
+    Command,
+    /// A later one took its place.
+    Overtaken,
+    /// The server refused it, with a cause.
+    Refused,
+    /// The server's state was found to be old.
+    OldState,
+    /// Its end is a stranger's, or a stranger spoke on it.
+    Hostile,
+    /// A stranger on it has the key of a connection.
+    Ghost,
+    /// Its credentials were refused, or ran out.
+    Credentials,
+}
+
+impl Fault {
+    /// Whether it may swallow what was on its way.
+    pub const fn may_swallow(self) -> bool {
+        !matches!(self, Self::Overtaken | Self::Refused | Self::OldState)
+    }
+}
+
+/// Who else wants a connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rivals {
+    /// Whether another instance has ever taken it over.
+    pub(super) was_taken_over: bool,
+    /// Whether there ever was another instance.
+    pub(super) has_rivals: bool,
+}
+
+/// One wire.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Wire {
+    client: Option<usize>,
+    /// One bit for each fault.
+    faults: u32,
+    is_live: [bool; 2],
+    /// The epoch that the client's last hello on it named, by its number here.
+    hello: Option<u64>,
+    is_attached: [bool; 2],
+    cid: Option<ConnectionId>,
+    epoch: u64,
+    is_resumed: Option<bool>,
+    /// The highest number written by each end.
+    top: [u64; 2],
+    /// How many numbers each end has written that were written on an earlier wire.
+    again: [u32; 2],
+}
+
+/// All wires.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Wires {
+    wires: BTreeMap<u64, Wire>,
+    /// The highest number written in an epoch, by each end.
+    tops: BTreeMap<(u64, End), u64>,
+    /// Ends that are to be explained by the end of this step.
+    unexplained: Vec<(u64, String)>,
+}
+
+impl Wires {
+    pub(super) fn on_asked(&mut self, wire: u64, client: Option<usize>) {
+        self.wires.insert(wire, Wire { client, is_live: [true, false], ..Wire::default() });
+    }
+
+    pub(super) fn on_accepted(&mut self, wire: u64) {
+        self.wire(wire).is_live[1] = true;
+    }
+
+    pub(super) fn on_fault(&mut self, wire: u64, fault: Fault) {
+        if let Some(wire) = self.wires.get_mut(&wire) {
+            wire.faults |= 1 << fault as u32;
+        }
+    }
+
+    pub(super) fn has(&self, wire: u64, fault: Fault) -> bool {
+        self.wires.get(&wire).is_some_and(|wire| wire.faults & (1 << fault as u32) != 0)
+    }
+
+    /// Whether something on it was changed or lost, so that an honest end may seem to break the protocol.
+    pub(super) fn is_corrupt(&self, wire: u64) -> bool {
+        [Fault::Dropped, Fault::Garbled, Fault::Hostile].into_iter().any(|fault| self.has(wire, fault))
+    }
+
+    /// Whether a stranger was there that had the key of a connection.
+    pub(super) fn has_ghosts(&self) -> bool {
+        self.wires.values().any(|wire| wire.faults & (1 << Fault::Ghost as u32) != 0)
+    }
+
+    pub(super) fn live(&self) -> Vec<u64> {
+        self.wires.iter().filter(|(_, wire)| wire.is_live[0] || wire.is_live[1]).map(|(number, _)| *number).collect()
+    }
+
+    pub(super) fn client_of(&self, wire: u64) -> Option<usize> {
+        self.wires.get(&wire)?.client
+    }
+
+    /// A client's program is gone: its ends are dead.
+    pub(super) fn on_client_gone(&mut self, client: usize) {
+        for wire in self.wires.values_mut().filter(|wire| wire.client == Some(client)) {
+            wire.is_live[0] = false;
+        }
+    }
+
+    /// The server's program is gone: its ends are dead.
+    pub(super) fn on_server_gone(&mut self) {
+        self.wires.values_mut().for_each(|wire| wire.is_live[1] = false);
+    }
+
+    pub(super) fn on_command_of_client(&mut self, client: usize) {
+        let of_client = |wire: &&mut Wire| wire.client == Some(client) && (wire.is_live[0] || wire.is_live[1]);
+        self.wires.values_mut().filter(of_client).for_each(|wire| wire.faults |= 1 << Fault::Command as u32);
+    }
+
+    pub(super) fn on_command_of_server(&mut self, cid: ConnectionId) {
+        let of_cid = |wire: &&mut Wire| wire.cid == Some(cid) && (wire.is_live[0] || wire.is_live[1]);
+        self.wires.values_mut().filter(of_cid).for_each(|wire| wire.faults |= 1 << Fault::Command as u32);
+    }
+
+    pub(super) fn on_hello(&mut self, wire: u64, epoch: Option<u64>) {
+        self.wire(wire).hello = epoch;
+    }
+
+    pub(super) fn hello_of(&self, wire: u64) -> Option<u64> {
+        self.wires.get(&wire)?.hello
+    }
+
+    /// The epoch of the server's welcome, and whether it went on.
+    pub(super) fn answer_of(&self, wire: u64) -> (u64, Option<bool>) {
+        self.wires.get(&wire).map_or((0, None), |wire| (wire.epoch, wire.is_resumed))
+    }
+
+    /// A later wire takes the place of all others of its connection.
+    pub(super) fn on_overtaken(&mut self, cid: ConnectionId, by: u64) {
+        for (number, wire) in &mut self.wires {
+            if *number != by && wire.cid == Some(cid) && wire.is_live[1] | wire.is_live[0] {
+                wire.faults |= 1 << Fault::Overtaken as u32;
+            }
+        }
+    }
+
+    pub(super) fn on_attached_server(&mut self, wire: u64, cid: ConnectionId, epoch: u64, is_resumed: bool) {
+        let wire = self.wire(wire);
+        wire.is_attached[1] = true;
+        (wire.cid, wire.epoch, wire.is_resumed) = (Some(cid), epoch, Some(is_resumed));
+    }
+
+    pub(super) fn on_attached_client(&mut self, wire: u64) {
+        self.wire(wire).is_attached[0] = true;
+    }
+
+    /// A text is written.
+    pub(super) fn on_write(&mut self, number: u64, end: End, text: &str) -> Checked {
+        let has_dropped = self.has(number, Fault::Dropped) || self.has(number, Fault::Garbled);
+        let Some(wire) = self.wires.get_mut(&number) else {
+            return Err(Broken::new("S5", format!("{end:?} writes on {number}, which never was")));
+        };
+        check(wire.is_live[end as usize], "S5", || format!("{end:?} writes on {number}, which is dead: {text:.80}"))?;
+        let is_keyless = wire.client.is_none() && wire.faults & (1 << Fault::Ghost as u32) == 0;
+        check(!is_keyless || end == End::Client || !text.contains("\"epoch\""), "X1", || {
+            format!("a stranger on {number} learns of an epoch: {text:.80}")
+        })?;
+        for line in text.split('\n') {
+            let Some(rest) = line.strip_prefix("{\"t\":\"msg\",\"seq\":") else { continue };
+            let digits = rest.find(|digit: char| !digit.is_ascii_digit()).unwrap_or(rest.len());
+            let seq: u64 = rest[..digits].parse().map_err(|_| Broken::new("S5", format!("no number: {line:.80}")))?;
+            let top = wire.top[end as usize];
+            wire.top[end as usize] = seq.max(top);
+            check(seq > top || has_dropped, "J1", || {
+                format!("{end:?} writes {seq} after {top} on {number}, where nothing was lost")
+            })?;
+            let highest = self.tops.entry((wire.epoch, end)).or_default();
+            if seq <= *highest {
+                wire.again[end as usize] += 1;
+            } else {
+                check(seq == *highest + 1, "S1", || format!("{end:?} writes {seq} where {highest} was the last"))?;
+                *highest = seq;
+            }
+        }
+        Ok(())
+    }
+
+    /// A machine closes a wire.
+    pub(super) fn on_close(&mut self, number: u64, end: End) -> Checked {
+        let Some(wire) = self.wires.get_mut(&number) else {
+            return Err(Broken::new("S5", format!("{end:?} closes {number}, which never was")));
+        };
+        let was_live = core::mem::replace(&mut wire.is_live[end as usize], false);
+        check(was_live, "S5", || format!("{end:?} closes {number}, which is dead"))?;
+        self.unexplained.push((number, format!("{end:?} closes {number}")));
+        Ok(())
+    }
+
+    pub(super) fn on_told_closed(&mut self, wire: u64, end: End) {
+        self.wire(wire).is_live[end as usize] = false;
+    }
+
+    /// What just happened to a wire needs a cause by the end of the step.
+    pub(super) fn expect_cause(&mut self, wire: u64, what: String) {
+        self.unexplained.push((wire, what));
+    }
+
+    /// Whatever ended has a cause: something had happened to the wire, or one of its ends wants the connection to end.
+    pub(super) fn check_closes(&mut self, wants_end: impl Fn(Party) -> bool) -> Checked {
+        for (wire, what) in self.unexplained.drain(..) {
+            let has_cause = self.wires.get(&wire).is_some_and(|wire| {
+                let ends = wire.client.map(Party::Client).into_iter().chain(wire.cid.map(Party::Server));
+                wire.faults != 0 || ends.into_iter().any(&wants_end)
+            });
+            check(has_cause, "J1", || format!("{what}, and nothing had happened to it"))?;
+        }
+        Ok(())
+    }
+
+    /// How many numbers an end has written again on a wire.
+    pub(super) fn most_again(&self) -> u32 {
+        self.wires.values().flat_map(|wire| wire.again).max().unwrap_or(0)
+    }
+
+    /// The server refuses a wire.
+    pub(super) fn on_refused(
+        &mut self,
+        number: u64,
+        refusal: Refusal,
+        rivals: Rivals,
+        rules: &Rules,
+        connections: usize,
+    ) -> Checked {
+        let Some(wire) = self.wires.get(&number) else {
+            return Err(Broken::new("S5", format!("{number} is refused, which never was")));
+        };
+        let is_newest = wire.client.is_none_or(|client| {
+            self.wires.iter().rfind(|(_, wire)| wire.client == Some(client)).is_some_and(|(last, _)| *last == number)
+        });
+        let has_cause = match refusal {
+            _ if self.is_corrupt(number) => true,
+            Refusal::Timeout => wire.faults != 0,
+            Refusal::Stale => !is_newest,
+            Refusal::Superseded => rivals.was_taken_over,
+            Refusal::Overtaken => rivals.has_rivals || !is_newest,
+            Refusal::TooMany { .. } => {
+                let transports = self.wires.values().filter(|wire| wire.is_live[1]).count();
+                connections >= rules.max_connections || transports >= rules.max_connections
+            }
+            Refusal::Unauthenticated | Refusal::Forbidden => self.has(number, Fault::Credentials),
+            Refusal::Protocol(_) | Refusal::MalformedId { .. } | Refusal::WrongKey | _ => false,
+        };
+        check(has_cause, "J1", || format!("an honest hello on {number} is refused: {refusal}"))?;
+        self.on_fault(number, Fault::Refused);
+        Ok(())
+    }
+
+    fn wire(&mut self, wire: u64) -> &mut Wire {
+        self.wires.entry(wire).or_default()
+    }
+}
