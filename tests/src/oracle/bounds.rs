@@ -42,7 +42,11 @@ pub fn within_bounds(connection: &Connection, config: &link::Config, outstanding
     check(listed <= Settlement::MAX_LISTED, "B1", || format!("{listed} exceptions are listed"))?;
     let counters = link.counters();
     let are_counted = !is_automatic || counters.handed_over <= counters.received;
-    check(are_counted, "S1", || format!("more is handed over than came: {counters:?}"))
+    check(are_counted, "S1", || format!("more is handed over than came: {counters:?}"))?;
+    let is_written = stats.written as u64 <= flight.sent().get() && counters.rewritten <= counters.written;
+    check(is_written, "L2", || format!("more is said to be written than was: {stats:?}"))?;
+    let is_named = connection.transport().is_none() || connection.epoch().is_some();
+    check(is_named, "L2", || format!("what is attached has no epoch: {connection:?}"))
 }
 
 /// Both sides of a connection are of one mind, and owe each other nothing.

@@ -32,6 +32,8 @@ struct Client {
     strikes: u32,
     /// How many tries in a row have failed.
     failures: u32,
+    /// How many epochs it was told to begin.
+    epochs: u32,
 }
 
 impl Client {
@@ -58,6 +60,8 @@ struct Entry {
     detached_at: Option<Instant>,
     is_suspended: bool,
     was_taken_over: bool,
+    /// Whether it belongs to somebody who has stolen its key.
+    is_stolen: bool,
     is_end_wanted: bool,
     is_expired: bool,
     is_closing: bool,
@@ -98,6 +102,7 @@ impl Connections {
             is_stopped: false,
             strikes: 0,
             failures: 0,
+            epochs: 0,
         };
         self.clients.insert(client, it);
     }
@@ -127,6 +132,7 @@ impl Connections {
                 entry.is_closing = then.is_some_and(|then| then.is_closing);
                 entry.is_end_wanted |= entry.is_closing;
                 entry.was_attached = then.is_some_and(|then| then.was_attached);
+                entry.is_stolen = then.is_some_and(|then| then.is_stolen);
             }
             entry.is_registered = is_registered;
             entry.is_stale = is_registered && (entry.is_stale || is_old);
@@ -348,6 +354,15 @@ impl Connections {
         check(count <= max, "B1", || format!("{count} connections are registered, and {max} are the most"))
     }
 
+    /// Somebody is attached; a connection belongs to one principal for life.
+    pub(super) fn check_owner(&mut self, cid: ConnectionId, is_thief: bool) -> Checked {
+        let entry = self.entry(cid);
+        if !entry.was_attached {
+            entry.is_stolen = is_thief;
+        }
+        check(entry.is_stolen == is_thief, "X1", || format!("{cid} is attached by another principal: {entry:?}"))
+    }
+
     /// A wire is attached at the server. Returns the number of the epoch.
     pub(super) fn on_attached_server(
         &mut self,
@@ -383,6 +398,7 @@ impl Connections {
         let it = self.client(client);
         (it.is_stopped, it.failures) = (false, 0);
         let before = it.epoch.replace(epoch);
+        it.epochs += u32::from(!resumed);
         let fits = (before == Some(epoch)) == resumed || it.is_copy;
         check(fits, "S2", || format!("client {client} hears {resumed} of {epoch}, and knew {before:?}"))
     }
@@ -392,6 +408,36 @@ impl Connections {
         let entry = self.entries.get_mut(cid)?;
         entry.detached_at = Some(now);
         entry.attached.take()
+    }
+
+    /// Whether a party was attached before.
+    pub(super) fn was_attached(&self, party: Party) -> bool {
+        match party {
+            Party::Client(client) => self.clients[&client].epoch.is_some(),
+            Party::Server(cid) => self.entries.get(&cid).is_some_and(|entry| entry.was_attached),
+        }
+    }
+
+    /// A client hears a welcome on a wire that nobody else knows of.
+    pub(super) fn on_attached_unseen(&mut self, client: usize, resumed: bool) {
+        let it = self.client(client);
+        (it.is_stopped, it.failures) = (false, 0);
+        it.epochs += u32::from(!resumed);
+        it.epoch = Some(u64::from(it.epochs));
+    }
+
+    /// The server is attached on such a wire.
+    pub(super) fn on_attached_unseen_server(&mut self, cid: ConnectionId) {
+        self.entry(cid).was_attached = true;
+    }
+
+    /// No client has gone from one epoch to another.
+    pub(super) fn check_one_epoch(&self) -> Checked {
+        self.clients.iter().try_for_each(|(number, client)| {
+            check(client.epochs <= 1, "L2", || {
+                format!("client {number} begins {} epochs without a cause", client.epochs)
+            })
+        })
     }
 
     /// Another instance has taken a connection over; a stranger that has its key counts as one.

@@ -106,6 +106,8 @@ pub(super) struct Messages {
     newest: BTreeMap<(Party, Party, String), usize>,
     /// Sent, handed over; delivered, rejected, not delivered, unknown.
     counts: [u64; 6],
+    /// The first one whose outcome only a loss explains.
+    lost: Option<(u32, Outcome)>,
 }
 
 impl Messages {
@@ -245,7 +247,9 @@ impl Messages {
         check(may_come, "S1", || format!("{number} is handed over to {to:?} at {place:?} again: {record:?}"))?;
         check(handed.turn == turn, "S1", || format!("hand-over {turn} of {number} is counted as {}", handed.turn))?;
         check(turn <= record.hands, "S1", || format!("{number} is handed over too often: {record:?}"))?;
-        record.holders.insert(to, Holder { place, turns: turn, is_put_off: false, is_left: false, lease: None });
+        record
+            .holders
+            .insert(to, Holder { place, turns: turn, is_put_off: false, is_left: place.epoch.is_none(), lease: None });
         record.turns += 1;
         if record.is_idempotent && (was_resent || is_again) {
             // It may be sent again behind its successors.
@@ -333,6 +337,10 @@ impl Messages {
             self.owed.insert(*party, as_copied(owed));
             self.revive(owed);
         }
+        // What it had not taken then comes, whatever has come since.
+        self.newest.retain(|(to, ..), _| matches!(to, Party::Client(_)));
+        let copied = then.newest.iter().filter(|((to, ..), _)| matches!(to, Party::Server(_)));
+        self.newest.extend(copied.map(|(key, newest)| (key.clone(), *newest)));
     }
 
     /// Another party knows what one knew then.
@@ -456,6 +464,22 @@ impl Messages {
                 (true, has_cause)
             }
         };
+        let explains_itself = match outcome {
+            Outcome::Delivered | Outcome::Rejected { .. } => true,
+            Outcome::NotDelivered { reason } => matches!(
+                reason,
+                NotDelivered::Cancelled
+                    | NotDelivered::Deadline
+                    | NotDelivered::Unavailable
+                    | NotDelivered::TooOld
+                    | NotDelivered::TooLarge
+                    | NotDelivered::Attempts
+            ),
+            Outcome::Unknown { reason } => matches!(reason, Unknown::Abandoned | Unknown::VoidUnanswered),
+        };
+        if !explains_itself {
+            self.lost.get_or_insert_with(|| (number, outcome.clone()));
+        }
         record.is_never |= matches!(outcome, Outcome::NotDelivered { .. } | Outcome::Rejected { .. });
         check(is_true, "S3", || format!("{number} is {outcome}, and that is not true: {record:?}"))?;
         check(has_cause, "J1", || format!("{number} is {outcome} without a cause: {record:?}"))?;
@@ -477,6 +501,11 @@ impl Messages {
         check(before.is_none_or(|before| before < order), "S1", || {
             format!("{to:?} is handed the ephemeral {number}, which is older than the one before")
         })
+    }
+
+    /// No message has an outcome that only a loss explains.
+    pub(super) fn check_none_lost(&self) -> Checked {
+        check(self.lost.is_none(), "S3", || format!("nothing happened that explains an outcome: {:?}", self.lost))
     }
 
     pub(super) fn check_settled(&self) -> Checked {

@@ -13,15 +13,19 @@
 //! | `wires` | which ends live, who closed them, what was written again | S5, J1, E1 |
 //! | `connections` | which epochs began, and why; who expired | J1, B2 |
 //! | `causes` | what happened to each party that may cost messages | J1 |
+//! | `applications` | what is known without any wire | J1, S2 |
+//! | `losses` | whether anything was lost at all, in a run in which nothing should be | S3, L2 |
 //! | `told` | what machines tell | all of them |
 //! | `bounds` | what one machine shows of itself | B1, L2 |
 //!
 //! Everything here can be cloned, compared and hashed, so that a model checker can keep it in a state.
 
+mod applications;
 mod bounds;
 mod causes;
 mod connections;
 mod hands;
+mod losses;
 mod messages;
 mod rooms;
 mod told;
@@ -146,6 +150,7 @@ pub struct Oracle {
     wires: Wires,
     connections: Connections,
     causes: Causes,
+    knows_wires: bool,
 }
 
 /// What the server's applications and its state knew at some time.
@@ -168,7 +173,15 @@ impl Oracle {
     pub fn new(rules: Rules) -> Self {
         let causes = Causes::default();
         let (messages, hands) = (Messages::default(), Hands::default());
-        Self { rules, messages, hands, wires: Wires::default(), connections: Connections::default(), causes }
+        Self {
+            rules,
+            messages,
+            hands,
+            wires: Wires::default(),
+            connections: Connections::default(),
+            causes,
+            knows_wires: true,
+        }
     }
 
     // Lives.

@@ -36,6 +36,7 @@ impl Oracle {
         use client::Event;
         let party = Party::Client(client);
         match event {
+            Event::Attached { resumed } if !self.knows_wires => self.on_attached_unseen(party, *resumed),
             Event::Attached { resumed } => {
                 let Some(wire) = wire else { return Err(Broken::new("S5", "attached without a wire")) };
                 self.wires.on_attached_client(wire);
@@ -61,6 +62,7 @@ impl Oracle {
                     // It may have been the last word of the epoch.
                     self.hands.on_ended(party);
                 }
+                self.check_end_unseen(party)?;
                 let Some(wire) = wire else { return Ok(()) };
                 self.wires.expect_cause(wire, format!("client {client} says that {wire} ended: {ended}"));
                 Ok(())
@@ -119,10 +121,12 @@ impl Oracle {
     pub fn on_peer_event(&mut self, cid: ConnectionId, wire: Option<u64>, event: &PeerEvent, now: Instant) -> Checked {
         let party = Party::Server(cid);
         match event {
+            PeerEvent::Attached { resumed } if !self.knows_wires => self.on_attached_unseen(party, *resumed),
             PeerEvent::Attached { resumed } => {
                 let Some(wire) = wire else { return Err(Broken::new("S5", "attached without a wire")) };
                 let (client, known) = (self.wires.client_of(wire), self.wires.hello_of(wire));
                 self.wires.on_overtaken(cid, wire);
+                self.connections.check_owner(cid, self.wires.has(wire, Fault::Thief))?;
                 let epoch = self.connections.on_attached_server(cid, wire, client, known, *resumed)?;
                 self.wires.on_attached_server(wire, cid, epoch, *resumed);
                 if !resumed {
@@ -133,6 +137,7 @@ impl Oracle {
                 Ok(())
             }
             PeerEvent::Detached { ended } => {
+                self.check_end_unseen(party)?;
                 if let Some(wire) = self.connections.on_detached(&cid, now) {
                     self.wires.expect_cause(wire, format!("the server says that {wire} ended: {ended}"));
                 }

@@ -31,6 +31,8 @@ pub enum Fault {
     Slow,
     /// A text on it was lost.
     Dropped,
+    /// A text on it was lost behind the handshake, where an honest end never seems to break the protocol for it.
+    Lost,
     /// A text on it was changed.
     Garbled,
     /// A program at one of its ends was stopped for a while, or its clock jumped.
@@ -51,6 +53,8 @@ pub enum Fault {
     Hostile,
     /// A stranger on it has the key of a connection.
     Ghost,
+    /// A stranger on it has the key of a connection, and the account of somebody else.
+    Thief,
     /// Its credentials were refused, or ran out.
     Credentials,
 }
@@ -193,7 +197,8 @@ impl Wires {
 
     /// A text is written.
     pub(super) fn on_write(&mut self, number: u64, end: End, text: &str) -> Checked {
-        let has_dropped = self.has(number, Fault::Dropped) || self.has(number, Fault::Garbled);
+        let has_dropped =
+            [Fault::Dropped, Fault::Lost, Fault::Garbled].into_iter().any(|fault| self.has(number, fault));
         let Some(wire) = self.wires.get_mut(&number) else {
             return Err(Broken::new("S5", format!("{end:?} writes on {number}, which never was")));
         };

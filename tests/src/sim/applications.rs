@@ -256,8 +256,8 @@ impl World<'_> {
             return Ok(false);
         }
         let raw = self.host.raw(now);
-        let cids: Vec<ConnectionId> = self.cids.iter().copied().collect();
-        for cid in cids {
+        for index in 0..self.cids.len() {
+            let cid = self.cids[index];
             let local = self.host.local(now);
             let Some(server) = &mut self.server else { return Ok(false) };
             let before = handed_over(server, &cid);

@@ -11,7 +11,9 @@ use reattach_core::client::Status;
 use reattach_core::connection::Incoming;
 use reattach_core::error::ApiMisuse;
 use reattach_core::id::ConnectionId;
+use reattach_core::outcome::NotDelivered;
 use reattach_core::outcome::Outcome;
+use reattach_core::outcome::Unknown;
 use reattach_core::server;
 use reattach_core::server::Server;
 
@@ -184,13 +186,35 @@ words! {
     }
 }
 
+/// What an application was told of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Told {
+    Delivered,
+    Rejected,
+    NotDelivered(NotDelivered),
+    Unknown(Unknown),
+    Refused(&'static str),
+}
+
+impl Told {
+    fn words(self) -> String {
+        match self {
+            Self::Delivered => String::from("told Delivered"),
+            Self::Rejected => String::from("told Rejected"),
+            Self::NotDelivered(reason) => format!("told NotDelivered {reason:?}"),
+            Self::Unknown(reason) => format!("told Unknown {reason:?}"),
+            Self::Refused(what) => format!("told {what}"),
+        }
+    }
+}
+
 /// What has been reached, and how often.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Coverage {
-    client: BTreeMap<(ClientState, ClientEvent), u64>,
-    server: BTreeMap<(ServerState, ServerEvent), u64>,
+    client: [[u64; ClientEvent::ALL.len()]; ClientState::ALL.len()],
+    server: [[u64; ServerEvent::ALL.len()]; ServerState::ALL.len()],
     acts: BTreeMap<&'static str, u64>,
-    told: BTreeMap<String, u64>,
+    told: BTreeMap<Told, u64>,
     /// Texts that were lost or damaged.
     pub damaged: u64,
 }
@@ -211,7 +235,7 @@ pub(super) fn client_state(client: &Client, is_open: bool) -> ClientState {
 
 impl Coverage {
     pub(super) fn client(&mut self, state: ClientState, event: ClientEvent) {
-        *self.client.entry((state, event)).or_default() += 1;
+        self.client[state as usize][event as usize] += 1;
     }
 
     pub(super) fn client_input(&mut self, state: ClientState, input: &client::Input<'_>) {
@@ -241,7 +265,7 @@ impl Coverage {
     }
 
     pub(super) fn server(&mut self, state: ServerState, event: ServerEvent) {
-        *self.server.entry((state, event)).or_default() += 1;
+        self.server[state as usize][event as usize] += 1;
     }
 
     pub(super) fn server_input(&mut self, state: ServerState, input: &server::Input<'_>) {
@@ -276,10 +300,10 @@ impl Coverage {
     /// What an application is told of a message, by its reason.
     pub(super) fn told(&mut self, outcome: &Outcome) {
         let what = match outcome {
-            Outcome::Delivered => String::from("Delivered"),
-            Outcome::Rejected { .. } => String::from("Rejected"),
-            Outcome::NotDelivered { reason } => format!("NotDelivered {reason:?}"),
-            Outcome::Unknown { reason } => format!("Unknown {reason:?}"),
+            Outcome::Delivered => Told::Delivered,
+            Outcome::Rejected { .. } => Told::Rejected,
+            Outcome::NotDelivered { reason } => Told::NotDelivered(*reason),
+            Outcome::Unknown { reason } => Told::Unknown(*reason),
         };
         *self.told.entry(what).or_default() += 1;
     }
@@ -298,33 +322,38 @@ impl Coverage {
             | ApiMisuse::ReservedCode(_)
             | _ => "refused otherwise",
         };
-        *self.told.entry(what.to_owned()).or_default() += 1;
+        *self.told.entry(Told::Refused(what)).or_default() += 1;
     }
 
     /// What others have reached too.
     pub fn merge(&mut self, other: &Self) {
-        for (cell, count) in &other.client {
-            *self.client.entry(*cell).or_default() += count;
-        }
-        for (cell, count) in &other.server {
-            *self.server.entry(*cell).or_default() += count;
-        }
+        let cells = self.client.as_flattened_mut().iter_mut().chain(self.server.as_flattened_mut());
+        let others = other.client.as_flattened().iter().chain(other.server.as_flattened());
+        cells.zip(others).for_each(|(cell, other)| *cell += other);
         for (act, count) in &other.acts {
             *self.acts.entry(act).or_default() += count;
         }
         for (what, count) in &other.told {
-            *self.told.entry(what.clone()).or_default() += count;
+            *self.told.entry(*what).or_default() += count;
         }
         self.damaged += other.damaged;
     }
 
     /// Everything that was reached, in words, with how often.
     pub fn reached(&self) -> Vec<(String, u64)> {
-        let client = self.client.iter().map(|((state, event), count)| (format!("client {state:?} {event:?}"), *count));
-        let server = self.server.iter().map(|((state, event), count)| (format!("server {state:?} {event:?}"), *count));
-        let acts = self.acts.iter().map(|(act, count)| (format!("act {act}"), *count));
-        let told = self.told.iter().map(|(what, count)| (format!("told {what}"), *count));
-        client.chain(server).chain(acts).chain(told).collect()
+        let mut reached = Vec::new();
+        for state in ClientState::ALL {
+            let counts = ClientEvent::ALL.iter().map(|event| (event, self.client[*state as usize][*event as usize]));
+            reached.extend(counts.map(|(event, count)| (format!("client {state:?} {event:?}"), count)));
+        }
+        for state in ServerState::ALL {
+            let counts = ServerEvent::ALL.iter().map(|event| (event, self.server[*state as usize][*event as usize]));
+            reached.extend(counts.map(|(event, count)| (format!("server {state:?} {event:?}"), count)));
+        }
+        reached.extend(self.acts.iter().map(|(act, count)| (format!("act {act}"), *count)));
+        reached.extend(self.told.iter().map(|(what, count)| (what.words(), *count)));
+        reached.retain(|(_, count)| *count > 0);
+        reached
     }
 
     /// What was not reached and can be.

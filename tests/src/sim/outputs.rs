@@ -194,7 +194,9 @@ impl World<'_> {
                 event.hash(&mut self.hasher);
                 if let RegistryEvent::Registered { cid, .. } = &event {
                     self.leaving.remove(cid);
-                    self.cids.insert(*cid);
+                    if !self.cids.contains(cid) {
+                        self.cids.push(*cid);
+                    }
                 }
                 self.oracle.on_registry_event(&event, self.host.latest)
             }

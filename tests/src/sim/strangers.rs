@@ -53,6 +53,9 @@ impl World<'_> {
         };
         let has_key = matches!(hostility, Hostility::Ghost | Hostility::Blind | Hostility::OtherAccount);
         let number = self.open_as_stranger(has_key);
+        if hostility == Hostility::OtherAccount {
+            self.oracle.on_fault(number, Fault::Thief);
+        }
         if let Item::Text(text) = &text {
             self.strangers.insert(number, text.clone());
         }
@@ -69,14 +72,15 @@ impl World<'_> {
         number
     }
 
-    /// Whoever is challenged and cannot read guesses.
+    /// A stranger is challenged. A thief answers like anybody; others guess.
     pub(super) fn answer_as_stranger(&mut self, number: u64, text: &str) {
-        if let Some(hello) = self.strangers.remove(&number).filter(|_| text.starts_with("{\"t\":\"challenge\"")) {
-            let mut hello = hello;
-            hello.truncate(hello.len() - 1);
-            let fence = ",\"fence\":\"00112233445566778899aabbccddeeff\"}";
-            self.put(number, Way::Up, Item::Text(hello + fence), Duration::ZERO);
-        }
+        let Some(fence) = text.strip_prefix("{\"t\":\"challenge\",\"fence\":\"") else { return };
+        let Some(mut hello) = self.strangers.remove(&number) else { return };
+        let is_thief = hello.contains("account 99");
+        let fence = if is_thief { fence.trim_end_matches("\"}") } else { "00112233445566778899aabbccddeeff" };
+        hello.truncate(hello.len() - 1);
+        hello.push_str(&format!(",\"fence\":\"{fence}\"}}"));
+        self.put(number, Way::Up, Item::Text(hello), Duration::ZERO);
     }
 }
 

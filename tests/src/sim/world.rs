@@ -133,7 +133,7 @@ pub(super) struct World<'a> {
     pub(super) coverage: &'a mut Coverage,
     pub(super) coming: BinaryHeap<Reverse<(Instant, u64, Coming)>>,
     pub(super) queued: u64,
-    pub(super) cids: BTreeSet<ConnectionId>,
+    pub(super) cids: Vec<ConnectionId>,
     pub(super) sent_down: BTreeMap<ConnectionId, Vec<MessageId>>,
     /// What becomes of transports that are asked for: they open, fail, or nothing is heard of them; and until when.
     pub(super) road: Option<(Option<OpenError>, Instant)>,
@@ -184,7 +184,7 @@ impl<'a> World<'a> {
             coverage,
             coming: BinaryHeap::new(),
             queued: 0,
-            cids: BTreeSet::new(),
+            cids: Vec::new(),
             sent_down: BTreeMap::new(),
             road: None,
             is_healing: false,
@@ -426,7 +426,7 @@ impl<'a> World<'a> {
             if waits && client.poll_timeout().is_none() {
                 return Err(Broken::new("L3", format!("client {index} waits without a timer: {:?}", client.status())));
             }
-            if self.steps.is_multiple_of(4) {
+            if self.steps.is_multiple_of(16) {
                 self.oracle.check_connection(Party::Client(index), client.connection())?;
             }
         }
@@ -436,7 +436,7 @@ impl<'a> World<'a> {
         if waits && server.poll_timeout().is_none() {
             return Err(Broken::new("L3", "the server waits without a timer"));
         }
-        if self.steps.is_multiple_of(4) {
+        if self.steps.is_multiple_of(16) {
             for cid in server.connections() {
                 let peer = server.peer(cid).expect("a connection has a peer");
                 self.oracle.check_connection(Party::Server(*cid), peer.connection())?;
