@@ -5,7 +5,6 @@ pub mod alone;
 pub mod explore;
 pub mod frames;
 pub mod fuzz;
-pub mod model;
 pub mod net;
 pub mod oracle;
 pub mod run;

@@ -8,6 +8,7 @@
 mod client_side;
 mod deciding;
 mod faults;
+mod journal;
 mod server_side;
 mod told;
 
@@ -42,6 +43,8 @@ pub use self::deciding::defer;
 pub use self::deciding::in_lane;
 pub use self::deciding::manual;
 pub use self::deciding::reject;
+pub use self::journal::Heard;
+pub use self::journal::Journal;
 pub use self::told::frames_of;
 
 use crate::net::Net;
@@ -79,6 +82,8 @@ pub struct World {
     pub texts: Vec<(Instant, WireId, Way, String)>,
     /// Transports that a machine closed, with the code.
     pub closes: Vec<(WireId, Way, CloseCode)>,
+    /// Everything that happens, where anybody wants to know.
+    pub journal: Journal,
     /// Bytes of texts written for each of the server's live transports.
     written: BTreeMap<TransportId, u64>,
     config: server::Config,
@@ -147,6 +152,7 @@ impl World {
             authentications: 0,
             texts: Vec::new(),
             closes: Vec::new(),
+            journal: Journal::default(),
             written: BTreeMap::new(),
             known: BTreeSet::new(),
             mint: Rng::new(1),

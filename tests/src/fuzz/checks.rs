@@ -2,8 +2,8 @@
 
 use reattach_core::connection;
 use reattach_core::connection::Connection;
-use reattach_core::link::Acceptance;
-use reattach_core::link::Settlement;
+
+use crate::oracle::within_bounds;
 
 /// An application asked for what waits. Nothing comes although something waited only where all that waited is settled by what
 /// was decided about the same name before.
@@ -14,29 +14,9 @@ pub(super) fn taken(had: bool, was_taken: bool, has: bool) {
 
 /// Caps are kept, watermarks are in order, and the outbox holds exactly the messages whose outcome was not told.
 pub(super) fn connection(connection: &Connection, config: &connection::Config, outstanding: usize) {
-    let (link, stats) = (connection.link(), connection.stats());
-    let (outbox, inbox) = (link.outbox(), link.inbox());
-    assert_eq!(stats.queued + stats.written, outstanding, "a message is in the outbox until its outcome is told");
-    assert!(
-        outbox.usage().count() as usize >= outstanding,
-        "and holds its place as long, or until the peer has answered"
-    );
-    assert!(outbox.usage().count() <= config.link.outbox.count && outbox.usage().bytes() <= config.link.outbox.bytes);
-    assert!(inbox.usage().count() <= config.link.window.count && inbox.usage().bytes() <= config.link.window.bytes);
-    let (received, settled) = outbox.flight().taken();
-    assert!(settled <= received && received <= outbox.flight().sent(), "a peer cannot have what was not sent");
-    assert!(
-        outbox.flight().base() <= outbox.flight().sent().next() && stats.written as u64 <= outbox.flight().sent().get()
-    );
-    let settlement = inbox.settlement();
-    let untaken = settlement.received().get() - settlement.settled().get();
-    let is_automatic = config.link.acceptance == Acceptance::Automatic;
-    assert!(!is_automatic || inbox.usage().count() > 0 || untaken == 0, "what came and was not taken waits");
-    assert!(settlement.report().except.len() <= Settlement::MAX_LISTED, "the list fits into a frame");
-    let counters = link.counters();
-    assert!(!is_automatic || counters.handed_over <= counters.received, "only a deferred message is handed over twice");
-    assert!(counters.rewritten <= counters.written);
-    assert!(connection.transport().is_none() || connection.epoch().is_some(), "what is attached has an epoch");
+    if let Err(broken) = within_bounds(connection, &config.link, outstanding) {
+        panic!("{broken}");
+    }
 }
 
 /// What was handed to an adapter and has not left it is bounded: messages stop at the budget, the last batch of them going

@@ -13,6 +13,7 @@ use reattach_core::wire::Token;
 
 use crate::net::Arrival;
 use crate::net::Way;
+use crate::world::Heard;
 use crate::world::Road;
 use crate::world::World;
 use crate::world::frames_of;
@@ -58,16 +59,28 @@ impl ClientSide {
 
     /// Its application takes the next message. Returns whether there was one.
     pub fn take(&mut self, now: Instant) -> bool {
-        let Some(delivery) = self.client.take(now) else { return false };
+        self.take_one(now).is_some()
+    }
+
+    fn take_one(&mut self, now: Instant) -> Option<&Delivery> {
+        let delivery = self.client.take(now)?;
         if let Delivery::Message(_) = &delivery {
             self.taken.push(text_of(&delivery));
         }
         self.deliveries.push(delivery);
-        true
+        self.deliveries.last()
     }
 }
 
 impl World {
+    /// A client's application takes the next message. Returns whether there was one.
+    pub fn take_at(&mut self, client: usize) -> bool {
+        let now = self.now;
+        let Some(delivery) = self.clients[client].take_one(now) else { return false };
+        self.journal.enter(now, || Heard::TakenDown(client, delivery.clone()));
+        true
+    }
+
     /// Something arrives at a client.
     pub(super) fn arrive_down(&mut self, client: usize, transport: TransportId, arrival: Arrival) {
         let now = self.now;
@@ -86,6 +99,7 @@ impl World {
             }
             Arrival::Closed(code) => {
                 side.written.remove(&transport);
+                self.journal.enter(now, || Heard::ClientToldClosed(client, transport));
                 side.client.handle_input(client::Input::Closed { transport, code }, now);
             }
         }
@@ -93,12 +107,11 @@ impl World {
 
     /// Does what a client asks for and lets its application read. Returns whether anything happened.
     pub(super) fn drain_client(&mut self, index: usize) -> bool {
-        let now = self.now;
         let mut happened = false;
         loop {
             let side = &mut self.clients[index];
             let Some(output) = side.client.poll_output() else {
-                if !(side.is_reading && side.take(now)) {
+                if !(side.is_reading && self.take_at(index)) {
                     return happened;
                 }
                 happened = true;
@@ -109,7 +122,10 @@ impl World {
                 client::Output::Open { transport } => self.open(index, transport),
                 client::Output::Write { transport, text } => self.write_up(index, transport, text),
                 client::Output::Close { transport, code } => self.close_up(index, transport, code),
-                client::Output::Event(event) => side.events.push(event),
+                client::Output::Event(event) => {
+                    self.hear(|| Heard::Client(index, event.clone()));
+                    self.clients[index].events.push(event);
+                }
             }
         }
     }
@@ -121,10 +137,15 @@ impl World {
         side.transport = Some(transport);
         side.written.insert(transport, 0);
         match self.road {
-            Road::Open => _ = self.net.open(index, transport, now),
-            Road::Silent => {}
+            Road::Open => {
+                let wire = self.net.open(index, transport, now);
+                self.journal.enter(now, || Heard::Asked(index, transport, Some(wire)));
+            }
+            Road::Silent => self.journal.enter(now, || Heard::Asked(index, transport, None)),
             Road::Failing(error) => {
                 side.written.remove(&transport);
+                self.journal.enter(now, || Heard::Asked(index, transport, None));
+                self.journal.enter(now, || Heard::ClientToldClosed(index, transport));
                 side.client.handle_input(client::Input::OpenFailed { transport, error }, now);
             }
         }
@@ -134,6 +155,7 @@ impl World {
         let now = self.now;
         let side = &mut self.clients[index];
         frames_of(&text);
+        self.journal.enter(now, || Heard::ClientWrote(index, transport, text.clone()));
         let written = side.written.get_mut(&transport).expect("only live transports are written to");
         *written += text.len() as u64;
         let input = client::Input::Progress { transport, read: 0, written: *written };
@@ -147,6 +169,7 @@ impl World {
     fn close_up(&mut self, index: usize, transport: TransportId, code: CloseCode) {
         let closed = self.clients[index].written.remove(&transport);
         assert!(closed.is_some(), "only live transports are closed, and once");
+        self.hear(|| Heard::ClientClosed(index, transport));
         if let Some(wire) = self.net.wire_of(index, transport) {
             self.closes.push((wire, Way::Up, code));
             self.net.close(wire, Way::Up, code, self.now);

@@ -16,6 +16,7 @@ use reattach_core::wire::CloseCode;
 use crate::net::Arrival;
 use crate::net::Way;
 use crate::net::WireId;
+use crate::world::Heard;
 use crate::world::World;
 use crate::world::frames_of;
 use crate::world::text_of;
@@ -23,7 +24,11 @@ use crate::world::text_of;
 impl World {
     /// The server's application takes the next message of a connection. Returns whether there was one.
     pub fn take_from(&mut self, cid: &ConnectionId) -> bool {
+        let before = self.handed_over(cid);
         let Some(delivery) = self.server.take(cid, self.now) else { return false };
+        // What came before the end of an earlier connection is no concern of this one.
+        let is_left = before == self.handed_over(cid);
+        self.hear(|| Heard::TakenUp(*cid, delivery.clone(), is_left));
         if let Delivery::Message(_) = &delivery {
             self.taken.push((*cid, text_of(&delivery)));
         }
@@ -38,11 +43,15 @@ impl World {
             Arrival::Open => {
                 let mint = Mint { epoch: Epoch::from_bytes(self.random()), fence: Fence::from_bytes(self.random()) };
                 self.written.insert(transport, 0);
+                self.hear(|| Heard::Accepted(id));
                 let input = server::Input::Accepted { transport, address: None, mint };
                 self.server.handle_input(input, now);
             }
             Arrival::Text(text) => {
                 let read = text.len() as u64;
+                if text.starts_with("{\"t\":\"bye\"") && text.contains("\"suspend\":true") {
+                    self.hear(|| Heard::Suspended(id));
+                }
                 let written = self.written.get(&transport).copied().unwrap_or(0);
                 self.server.handle_input(server::Input::Progress { transport, read, written }, now);
                 let incoming = Incoming::Text(&text);
@@ -50,6 +59,7 @@ impl World {
             }
             Arrival::Closed(code) => {
                 self.written.remove(&transport);
+                self.hear(|| Heard::ServerToldClosed(id));
                 self.server.handle_input(server::Input::Closed { transport, code }, now);
             }
         }
@@ -79,11 +89,15 @@ impl World {
                     let input = server::Input::Authenticated { transport, admission };
                     self.server.handle_input(input, self.now);
                 }
-                server::Output::Peer { cid, event } => self.peer_events.push((cid, event)),
+                server::Output::Peer { cid, event } => {
+                    self.hear(|| Heard::Peer(cid, event.clone()));
+                    self.peer_events.push((cid, event));
+                }
                 server::Output::Registry(event) => {
                     if let RegistryEvent::Registered { cid, .. } = &event {
                         self.known.insert(*cid);
                     }
+                    self.hear(|| Heard::Registry(event.clone()));
                     self.registry_events.push(event);
                 }
             }
@@ -94,6 +108,7 @@ impl World {
         let now = self.now;
         let wire = WireId(transport.0);
         frames_of(&text);
+        self.hear(|| Heard::ServerWrote(wire, text.clone()));
         let written = self.written.get_mut(&transport).expect("only live transports are written to");
         *written += text.len() as u64;
         let input = server::Input::Progress { transport, read: 0, written: *written };
@@ -107,6 +122,7 @@ impl World {
         let closed = self.written.remove(&transport);
         assert!(closed.is_some(), "only live transports are closed, and once");
         self.closes.push((wire, Way::Down, code));
+        self.hear(|| Heard::ServerClosed(wire));
         self.net.close(wire, Way::Down, code, self.now);
     }
 

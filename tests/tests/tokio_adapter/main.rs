@@ -12,3 +12,4 @@ mod loopback;
 mod messages;
 mod raw;
 mod server;
+mod watched;

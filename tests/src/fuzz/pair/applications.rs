@@ -1,9 +1,10 @@
-//! What the applications do: they send, take, decide, withdraw and go to sleep, and keep account of it.
+//! What the applications do: they send, take, decide, withdraw and go to sleep.
 
 use std::time::Duration;
 
+use reattach_core::error::ApiMisuse;
 use reattach_core::id::ConnectionId;
-use reattach_core::id::Seq;
+use reattach_core::id::MessageId;
 use reattach_core::link::Acceptance;
 use reattach_core::link::Decision;
 use reattach_core::link::Delivery;
@@ -13,10 +14,11 @@ use reattach_core::wire::Frame;
 use reattach_core::wire::Payload;
 
 use crate::fuzz::shapes;
+use crate::oracle::Fault;
+use crate::oracle::Party;
 
 use super::Run;
-use super::ledger::Party;
-use super::ledger::When;
+use super::heed;
 use super::wires::Item;
 
 impl Run<'_> {
@@ -36,53 +38,62 @@ impl Run<'_> {
         }
     }
 
-    /// The moment, and what happened before it.
-    pub(super) const fn when(&self) -> When {
-        When { now: self.now, faults: self.faults, losses: self.losses }
-    }
-
     pub(super) fn send_up(&mut self) {
         let Some(side) = self.any_side() else { return };
         let message = self.message();
-        if let Ok(id) = self.sides[side].client.send(message.clone(), self.now) {
-            self.ledger.on_sent(Party::Client(side), id, message, self.now);
-        }
+        let result = self.sides[side].client.send(message.clone(), self.now);
+        self.on_sent(Party::Client(side), result, &message);
     }
 
     pub(super) fn send_down(&mut self) {
         let Some(cid) = self.any_cid() else { return };
         let message = self.message();
-        if let Ok(id) = self.server.send(&cid, message.clone(), self.now) {
-            self.ledger.on_sent(Party::Server(cid), id, message, self.now);
+        let result = self.server.send(&cid, message.clone(), self.now);
+        self.on_sent(Party::Server(cid), result, &message);
+    }
+
+    fn on_sent(&mut self, by: Party, result: Result<MessageId, ApiMisuse>, message: &Outgoing) {
+        let number = self.next();
+        match result {
+            Ok(id) => {
+                self.sent.push((by, id));
+                heed(self.oracle.on_sent(by, number, id, message, self.now));
+            }
+            Err(error) => heed(self.oracle.on_refused(by, error, message)),
         }
     }
 
+    /// The number of the next message.
+    fn next(&self) -> u32 {
+        u32::try_from(self.sent.len()).expect("a few messages")
+    }
+
     fn message(&mut self) -> Outgoing {
-        let number = self.ledger.next();
+        let number = self.next();
         let id = format!("01234567-89ab-4def-8123-{number:012x}");
         let id = if self.bytes.rarely(4) { id.parse().ok() } else { None };
         let payload = self.payload(number);
         Outgoing { id, ..shapes::outgoing(&mut self.bytes, payload) }
     }
 
-    fn payload(&mut self, number: usize) -> Payload {
+    fn payload(&mut self, number: u32) -> Payload {
         let padding = "x".repeat(self.bytes.pick(&[0, 0, 0, 10, 100, 200]));
         Payload::new(&(number, padding)).expect("JSON")
     }
 
     pub(super) fn send_ephemeral(&mut self) {
-        let number = self.ledger.next_ephemeral();
+        let number = self.ephemerals;
         let (key, payload) = (shapes::name(&mut self.bytes), self.payload(number));
-        if self.bytes.pick(&[true, false]) {
+        let (by, result) = if self.bytes.pick(&[true, false]) {
             let Some(side) = self.any_side() else { return };
-            if self.sides[side].client.send_ephemeral(key, payload, self.now).is_ok() {
-                self.ledger.on_ephemeral(Party::Client(side));
-            }
+            (Party::Client(side), self.sides[side].client.send_ephemeral(key, payload, self.now))
         } else {
             let Some(cid) = self.any_cid() else { return };
-            if self.server.send_ephemeral(&cid, key, payload, self.now).is_ok() {
-                self.ledger.on_ephemeral(Party::Server(cid));
-            }
+            (Party::Server(cid), self.server.send_ephemeral(&cid, key, payload, self.now))
+        };
+        if result.is_ok() {
+            self.oracle.on_ephemeral(by, number);
+            self.ephemerals += 1;
         }
     }
 
@@ -97,28 +108,33 @@ impl Run<'_> {
     }
 
     fn take(&mut self, by: Party) -> Option<Delivery> {
-        let (delivery, config, has_ended) = match by {
+        let (delivery, config, is_left) = match by {
             Party::Client(side) => {
                 (self.sides[side].client.take(self.now)?, &self.client_config.connection.link, false)
             }
             Party::Server(cid) => {
-                let before = self.in_application(&cid);
+                let before = self.handed_over(&cid);
                 let delivery = self.server.take(&cid, self.now)?;
                 // What came before the end of an earlier connection is no concern of this one.
-                (delivery, &self.server_config.connection.link, before == self.in_application(&cid))
+                (delivery, &self.server_config.connection.link, before == self.handed_over(&cid))
             }
         };
-        let is_message = matches!(delivery, Delivery::Message(_));
-        let decides = is_message && config.acceptance == Acceptance::Manual;
+        let decides = matches!(delivery, Delivery::Message(_)) && config.acceptance == Acceptance::Manual;
         assert_eq!(delivery.handle().is_some(), decides, "who decides is what was configured");
-        self.ledger.on_taken(by, &delivery, config.lease, has_ended, self.when());
+        let (number, _) = delivery.payload().parse::<(u32, String)>().expect("what was sent comes");
+        match &delivery {
+            Delivery::Message(handed) => {
+                self.handles.extend(handed.handle.map(|handle| (by, handle)));
+                heed(self.oracle.on_handed(by, number, handed, is_left, self.now));
+            }
+            Delivery::Ephemeral { key, .. } => heed(self.oracle.on_ephemeral_handed(by, number, key.as_str())),
+        }
         Some(delivery)
     }
 
-    /// What the application has of the connection that is registered now.
-    fn in_application(&self, cid: &ConnectionId) -> Vec<Seq> {
-        let peer = self.server.peer(cid);
-        peer.map(|peer| peer.connection().link().inbox().in_application()).unwrap_or_default()
+    /// How many messages the connection that is registered now has handed over.
+    fn handed_over(&self, cid: &ConnectionId) -> Option<u64> {
+        self.server.peer(cid).map(|peer| peer.connection().link().counters().handed_over)
     }
 
     /// Everybody takes whatever there is, and accepts it; but for a few messages that are kept for later, until all is to heal.
@@ -130,7 +146,7 @@ impl Run<'_> {
             while let Some(delivery) = self.take(by) {
                 moved = true;
                 let Some(handle) = delivery.handle() else { continue };
-                if self.is_healing || !self.ledger.next().is_multiple_of(4) {
+                if self.is_healing || !self.sent.len().is_multiple_of(4) {
                     self.decide_about(by, handle, Decision::Accept);
                 }
             }
@@ -140,7 +156,7 @@ impl Run<'_> {
 
     /// Everything that is in somebody's hands is accepted.
     pub(super) fn accept_all(&mut self) {
-        for (by, handle) in self.ledger.in_hands() {
+        for (by, handle) in self.oracle.in_hands().collect::<Vec<_>>() {
             self.decide_about(by, handle, Decision::Accept);
         }
         self.drain();
@@ -167,7 +183,7 @@ impl Run<'_> {
             Party::Client(side) => self.sides[side].client.decide(handle, decision.clone(), self.now),
             Party::Server(cid) => self.server.decide(&cid, handle, decision.clone(), self.now),
         };
-        self.ledger.on_decided(by, handle, &decision, result, self.now);
+        heed(self.oracle.on_decided(by, handle, &decision, result, self.now));
     }
 
     fn extend(&mut self) {
@@ -177,11 +193,11 @@ impl Run<'_> {
             Party::Client(side) => self.sides[side].client.extend(handle, lease, self.now),
             Party::Server(cid) => self.server.extend(&cid, handle, lease, self.now),
         };
-        self.ledger.on_extended(by, handle, lease, result, self.now);
+        heed(self.oracle.on_extended(by, handle, lease, result, self.now));
     }
 
     fn any_handle(&mut self) -> Option<(Party, Handle)> {
-        let (by, handle) = self.bytes.pick_of(self.ledger.handles().rev())?;
+        let (by, handle) = self.bytes.pick_of(self.handles.iter().rev().copied())?;
         let is_here = match by {
             Party::Client(side) => self.sides[side].lives,
             Party::Server(_) => true,
@@ -191,13 +207,13 @@ impl Run<'_> {
 
     /// A sender withdraws a message, mostly a late one.
     pub(super) fn cancel(&mut self) {
-        let Some((by, id)) = self.bytes.pick_of(self.ledger.sent().rev()) else { return };
+        let Some((by, id)) = self.bytes.pick_of(self.sent.iter().rev().copied()) else { return };
         let result = match by {
             Party::Client(side) if !self.sides[side].lives => return,
             Party::Client(side) => self.sides[side].client.cancel(&id, self.now),
             Party::Server(cid) => self.server.cancel(&cid, &id, self.now),
         };
-        self.ledger.on_cancelled(&id, result.is_ok());
+        heed(self.oracle.on_cancelled(by, &id, result.is_ok(), self.now));
     }
 
     /// A text is lost, and the wire goes on as if nothing had happened.
@@ -216,7 +232,7 @@ impl Run<'_> {
         let texts: Vec<_> = (0..end.coming.len()).filter(|index| is_mid_stream(&end.coming[*index])).collect();
         if let Some(index) = texts.get(usize::from(choice >> 1) % texts.len().max(1)) {
             _ = end.coming.remove(*index);
-            self.faults += 1;
+            self.disturb(number, Fault::Lost);
             self.has_dropped = true;
         }
     }
@@ -224,6 +240,8 @@ impl Run<'_> {
     fn suspend(&mut self) {
         let Some(side) = self.any_side() else { return };
         self.faults += 1;
-        _ = self.sides[side].client.suspend(self.now);
+        if self.sides[side].client.suspend(self.now).is_ok() {
+            self.oracle.on_client_command(side, false);
+        }
     }
 }

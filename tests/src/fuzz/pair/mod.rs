@@ -1,12 +1,12 @@
-//! Real clients and a real server, a network that breaks at any place, and applications that keep account.
+//! Real clients and a real server, a network that breaks at any place, and applications that do whatever they may.
 //!
 //! The bytes choose what is sent, how far each text gets, which transports break, who restarts, and how time passes. The
-//! account (its ledger) looks at nothing but what applications see. Then every fault stops: what was sent must reach its
-//! outcome within a bounded time, both sides must agree, and where nothing was done that explains a loss, there is none.
+//! [`oracle`] hears all of it. Then every fault stops: what was sent must reach its outcome within a bounded
+//! time, both sides must agree, and where nothing was done that explains a loss, there is none.
 
 mod applications;
-mod ledger;
 mod outputs;
+mod stale;
 mod wires;
 
 use std::collections::BTreeMap;
@@ -17,14 +17,16 @@ use reattach_core::client::Client;
 use reattach_core::client::OnSuperseded;
 use reattach_core::client::Secrets;
 use reattach_core::client::Status;
-use reattach_core::connection::Connection;
+use reattach_core::connection;
 use reattach_core::connection::Incoming;
 use reattach_core::id::ConnectionId;
 use reattach_core::id::ConnectionKey;
 use reattach_core::id::Epoch;
 use reattach_core::id::Fence;
 use reattach_core::id::InstanceId;
+use reattach_core::id::MessageId;
 use reattach_core::id::TransportId;
+use reattach_core::link::Handle;
 use reattach_core::reconnect::OpenError;
 use reattach_core::server;
 use reattach_core::server::Mint;
@@ -34,11 +36,16 @@ use reattach_core::time::Instant;
 use reattach_core::wire::CloseCode;
 
 use crate::fuzz::bytes::Bytes;
-use crate::fuzz::checks;
 use crate::fuzz::shapes;
+use crate::oracle;
+use crate::oracle::Checked;
+use crate::oracle::Fault;
+use crate::oracle::Oracle;
+use crate::oracle::Party;
+use crate::oracle::Restart;
+use crate::oracle::Rules;
+use crate::oracle::Why;
 
-use self::ledger::Ledger;
-use self::ledger::Party;
 use self::wires::End;
 use self::wires::Item;
 use self::wires::Way;
@@ -58,7 +65,8 @@ pub fn run(input: &[u8]) {
 struct Side {
     client: Client,
     lives: bool,
-    fresh: u32,
+    /// The wire of the transport that it asked for last.
+    wire: Option<u64>,
 }
 
 struct Run<'a> {
@@ -71,7 +79,13 @@ struct Run<'a> {
     wires: BTreeMap<u64, Wire>,
     opened: u64,
     minted: u64,
-    ledger: Ledger,
+    oracle: Oracle,
+    /// Everything that was sent, and everything that there ever was to decide by.
+    sent: Vec<(Party, MessageId)>,
+    handles: Vec<(Party, Handle)>,
+    ephemerals: u32,
+    /// The wire on which the server has welcomed somebody last.
+    welcomed: Option<u64>,
     /// Whether transports open as soon as they are asked for, and bytes leave as soon as they are written.
     is_swift: bool,
     /// Things that were done that explain a detachment.
@@ -106,6 +120,16 @@ impl<'a> Run<'a> {
         let now = Instant::from_secs(1_000);
         let is_swift = bytes.pick(&[true, false]);
         let server = Server::new(server_config.clone(), now);
+        let rules = Rules {
+            client: client_config.connection.link.clone(),
+            server: server_config.connection.link.clone(),
+            detach_ttl: server_config.detach_ttl,
+            suspended_ttl: server_config.suspended_ttl,
+            max_connections: server_config.max_connections,
+            failures: client_config.reconnect.breaker.failures,
+            skew: Duration::ZERO,
+            slack: Some(SLACK),
+        };
         let mut run = Self {
             bytes,
             client_config,
@@ -116,7 +140,11 @@ impl<'a> Run<'a> {
             wires: BTreeMap::new(),
             opened: 0,
             minted: 0,
-            ledger: Ledger::default(),
+            oracle: Oracle::new(rules),
+            sent: Vec::new(),
+            handles: Vec::new(),
+            ephemerals: 0,
+            welcomed: None,
             is_swift,
             faults: 0,
             losses: 0,
@@ -131,9 +159,12 @@ impl<'a> Run<'a> {
     fn begin(&mut self) {
         let instance = InstanceId::from_bytes(self.random());
         let spare = ConnectionKey::from_bytes(self.random());
-        let secrets = Secrets { key: ConnectionKey::from_bytes([1; 16]), spare: Some(spare), instance };
+        let key = ConnectionKey::from_bytes([1; 16]);
+        let cid = key.connection_id();
+        let secrets = Secrets { key, spare: Some(spare), instance };
         let client = Client::new(self.client_config.clone(), secrets, self.minted, self.now);
-        self.sides.push(Side { client, lives: true, fresh: 0 });
+        self.oracle.on_client(self.sides.len(), cid);
+        self.sides.push(Side { client, lives: true, wire: None });
         self.drain();
     }
 
@@ -188,8 +219,14 @@ impl<'a> Run<'a> {
         let (lived, now, written) = (end.lives, self.now, end.written);
         end.lives &= matches!(item, Item::Text(_));
         if lived {
+            if let Item::Closed(_) = item {
+                self.oracle.on_told_closed(number, way.to());
+            }
             match (way, &item) {
                 (Way::Up, Item::Text(text)) => {
+                    if text.starts_with("{\"t\":\"bye\"") && text.contains("\"suspend\":true") {
+                        self.oracle.on_suspended(side);
+                    }
                     let (transport, read) = (at_server, text.len() as u64);
                     self.server.handle_input(server::Input::Progress { transport, read, written }, now);
                     let incoming = Incoming::Text(text);
@@ -218,7 +255,7 @@ impl<'a> Run<'a> {
     /// A transport breaks: the first texts on it still arrive, and then both ends hear of it.
     fn cut(&mut self) {
         let Some(number) = self.any_wire() else { return };
-        self.faults += 1;
+        self.disturb(number, Fault::Cut);
         let (up, down) = (self.bytes.below(4), self.bytes.below(4));
         let code = self.bytes.pick(&[CloseCode::ABNORMAL, CloseCode::NORMAL, CloseCode::TRY_LATER]);
         let Some(wire) = self.wires.get_mut(&number) else { return };
@@ -231,9 +268,12 @@ impl<'a> Run<'a> {
 
     /// To the next deadline of anybody, or a little after it.
     fn wake(&mut self) {
-        let is_busy = self.wires.values().any(Wire::is_busy);
+        let busy: Vec<_> = self.wires.iter().filter(|(_, wire)| wire.is_busy()).map(|(number, _)| *number).collect();
+        busy.into_iter().for_each(|number| self.disturb(number, Fault::Stalled));
         let late = Duration::from_millis(self.bytes.pick(&[0, 0, 1, 1_000]));
-        self.faults += u32::from(is_busy || !late.is_zero() || !self.is_swift);
+        if !late.is_zero() {
+            self.sleep(late);
+        }
         if let Some(at) = self.next_timer() {
             self.wake_at(at + late);
         }
@@ -259,8 +299,22 @@ impl<'a> Run<'a> {
 
     /// Time passes with everybody asleep.
     fn pass(&mut self) {
+        let late = Duration::from_millis(self.bytes.number().min(10_000));
+        self.sleep(late);
+        self.now = self.now + late;
+    }
+
+    /// Nobody will have done anything for so long.
+    fn sleep(&mut self, late: Duration) {
         self.faults += 1;
-        self.now = self.now + Duration::from_millis(self.bytes.number().min(10_000));
+        self.oracle.on_late(late);
+        self.oracle.on_fault_everywhere(Fault::Paused);
+    }
+
+    /// Something happens to a wire that explains its end.
+    fn disturb(&mut self, number: u64, fault: Fault) {
+        self.faults += 1;
+        self.oracle.on_fault(number, fault);
     }
 
     /// A transport that was asked for opens, or fails to.
@@ -268,7 +322,8 @@ impl<'a> Run<'a> {
         let asked = self.wires.iter().filter(|(_, wire)| !wire.is_open).map(|(number, _)| *number);
         let Some(number) = self.bytes.pick_of(asked) else { return };
         if self.bytes.rarely(3) {
-            self.faults += 1;
+            self.disturb(number, Fault::Road);
+            self.oracle.on_told_closed(number, oracle::End::Client);
             let wire = self.wires.remove(&number).expect("it was just there");
             let input = client::Input::OpenFailed { transport: wire.transport, error: OpenError::Unreachable };
             return self.sides[wire.side].client.handle_input(input, self.now);
@@ -282,6 +337,7 @@ impl<'a> Run<'a> {
         wire.is_open = true;
         wire.server.lives = true;
         let (transport, side) = (wire.transport, wire.side);
+        self.oracle.on_accepted(number);
         let input = server::Input::Accepted { transport: TransportId(number), address: None, mint };
         self.server.handle_input(input, self.now);
         self.sides[side].client.handle_input(client::Input::Opened { transport, token: None }, self.now);
@@ -290,12 +346,22 @@ impl<'a> Run<'a> {
     fn reconnect(&mut self) {
         let Some(side) = self.any_side() else { return };
         self.faults += 1;
-        _ = self.sides[side].client.reconnect(self.now);
+        self.go_on(side);
+    }
+
+    /// A client is told to connect now. Returns whether it can.
+    fn go_on(&mut self, side: usize) -> bool {
+        let can = self.sides[side].client.reconnect(self.now).is_ok();
+        if can {
+            self.oracle.on_client_command(side, false);
+        }
+        can
     }
 
     fn detach(&mut self) {
         let Some(cid) = self.any_cid() else { return };
         self.faults += 1;
+        self.oracle.on_server_command(cid, None);
         let code = self.bytes.pick(&[CloseCode::RESTART, CloseCode::GOING_AWAY]);
         _ = self.server.detach(&cid, code, self.now);
     }
@@ -326,8 +392,10 @@ impl<'a> Run<'a> {
         match self.bytes.below(3) {
             0 => {
                 self.server = Server::new(self.server_config.clone(), self.now);
-                self.ledger.on_gone(|party| matches!(party, Party::Server(_)));
-                for wire in self.wires.values_mut().filter(|wire| wire.is_open) {
+                self.oracle.on_server_down();
+                self.oracle.on_server_restarted(Restart::Lost, None, self.now);
+                for (number, wire) in self.wires.iter_mut().filter(|(_, wire)| wire.is_open) {
+                    self.oracle.on_fault(*number, Fault::Crashed);
                     wire.server = End::default();
                     wire.client.coming.push_back(Item::Closed(CloseCode::ABNORMAL));
                 }
@@ -335,11 +403,12 @@ impl<'a> Run<'a> {
             1 if self.sides.len() < 6 => {
                 if let Some(gone) = self.any_side() {
                     self.sides[gone].lives = false;
-                    self.ledger.on_gone(|party| *party == Party::Client(gone));
-                    for wire in self.wires.values_mut().filter(|wire| wire.side == gone) {
+                    for (number, wire) in self.wires.iter_mut().filter(|(_, wire)| wire.side == gone) {
+                        self.oracle.on_fault(*number, Fault::Crashed);
                         wire.client = End::default();
                         wire.server.coming.push_back(Item::Closed(CloseCode::ABNORMAL));
                     }
+                    self.oracle.on_client_gone(gone);
                     self.wires.retain(|_, wire| wire.is_open || wire.side != gone);
                 }
                 self.begin();
@@ -358,16 +427,12 @@ impl<'a> Run<'a> {
         let choice = self.bytes.below(4);
         if let (0 | 1, Some(side)) = (choice, self.any_side()) {
             let client = &mut self.sides[side].client;
-            let was_over = matches!(client.status(), Status::Closed(_));
             if choice == 0 {
                 client.close(patience, self.now)
             } else {
                 client.disconnect(self.now)
             }
-            if was_over {
-                // It wants nothing more of what came before the server's last word.
-                self.ledger.on_ended(Party::Client(side));
-            }
+            self.oracle.on_client_command(side, true);
         } else if let Some(cid) = self.any_cid() {
             let ended = if choice == 2 {
                 self.server.close(&cid, patience, self.now)
@@ -375,6 +440,7 @@ impl<'a> Run<'a> {
                 self.server.disconnect(&cid, self.now)
             };
             ended.expect("it is registered");
+            self.oracle.on_server_command(cid, Some(Why::Closed));
         }
     }
 
@@ -434,19 +500,20 @@ impl<'a> Run<'a> {
     }
 
     /// What holds after every operation.
-    fn check(&self) {
-        for side in self.sides.iter().filter(|side| side.lives) {
-            let stats = side.client.stats();
-            checks::connection(side.client.connection(), &self.client_config.connection, stats.queued + stats.written);
+    fn check(&mut self) {
+        heed(self.oracle.check_step());
+        heed(self.oracle.check_time(self.now));
+        for (index, side) in self.sides.iter().enumerate().filter(|(_, side)| side.lives) {
+            heed(self.oracle.check_connection(Party::Client(index), side.client.connection()));
         }
-        for peer in self.server.connections().filter_map(|cid| self.server.peer(cid)) {
-            let stats = peer.stats();
-            checks::connection(peer.connection(), &self.server_config.connection, stats.queued + stats.written);
+        for (cid, peer) in self.server.connections().filter_map(|cid| Some((cid, self.server.peer(cid)?))) {
+            heed(self.oracle.check_connection(Party::Server(*cid), peer.connection()));
         }
     }
 
     /// Everything that can happen without time passing happens, and both applications take what comes.
     fn settle(&mut self) {
+        self.drain();
         loop {
             let mut moved = false;
             for number in self.wires.keys().copied().collect::<Vec<_>>() {
@@ -476,9 +543,7 @@ impl<'a> Run<'a> {
         self.accept_all();
         for side in 0..self.sides.len() {
             let has_stopped = matches!(self.sides[side].client.status(), Status::Failed(_) | Status::Suspended);
-            if self.sides[side].lives && has_stopped {
-                self.sides[side].client.reconnect(self.now).expect("what has stopped can start over");
-            }
+            assert!(!self.sides[side].lives || !has_stopped || self.go_on(side), "what has stopped can start over");
         }
         // What a lost text told is told again with the next pong.
         let tail = Duration::from_millis(if self.has_dropped { 1_000 } else { 50 });
@@ -487,39 +552,38 @@ impl<'a> Run<'a> {
         let mut end = None;
         while let Some(at) = self.next_timer() {
             // A little longer than until all is told: the last reports are on their way.
-            if self.ledger.is_settled() && at > *end.get_or_insert(self.now + tail) {
+            if self.oracle.is_settled() && at > *end.get_or_insert(self.now + tail) {
                 break;
             }
             steps += 1;
-            assert!(steps < 1_000, "an outcome is owed: {:?}", self.ledger);
+            assert!(steps < 1_000, "an outcome is owed: {:?}", self.oracle);
             self.wake_at(at);
             self.settle();
             self.check();
+            self.check_stale();
         }
-        assert!(self.ledger.is_settled(), "an outcome is owed, and nobody waits: {:?}", self.ledger);
+        heed(self.oracle.check_settled());
         for side in self.sides.iter().filter(|side| side.lives && side.client.status() == Status::Attached) {
             let peer = self.server.peer(&side.client.connection_id()).filter(|peer| peer.is_attached());
-            agree(side.client.connection(), peer.map(Peer::connection).expect("both sides are attached"));
+            heed(oracle::agree(side.client.connection(), peer.map(Peer::connection).expect("both sides are attached")));
         }
         if self.losses == 0 {
-            self.ledger.check_all_explained();
-            assert!(self.sides.iter().all(|side| side.fresh <= 1), "the epoch goes on");
+            heed(self.oracle.check_none_lost());
         }
-        if self.faults == 0 {
-            let rewritten = self.sides.iter().map(|side| side.client.stats().link.rewritten).sum::<u64>();
-            assert_eq!(rewritten, 0, "nothing is written again without a cause");
-        }
+        let window = |config: &connection::Config| config.link.window.count;
+        let most = window(&self.client_config.connection).max(window(&self.server_config.connection));
+        let again = self.oracle.most_again();
+        assert!(self.faults > 0 || again == 0, "{again} messages are written again without a cause");
+        assert!(self.has_dropped || again <= most, "{again} messages are written again where {most} can be out");
     }
 }
 
-/// Both sides of a connection are of one mind, and owe each other nothing.
-fn agree(a: &Connection, b: &Connection) {
-    assert_eq!(a.epoch(), b.epoch());
-    for (from, to) in [(a.link(), b.link()), (b.link(), a.link())] {
-        let settlement = to.inbox().settlement();
-        let (sent, taken) = (from.outbox().flight().sent(), from.outbox().flight().taken());
-        assert!(from.outbox().is_empty(), "the outbox is empty");
-        assert_eq!(taken, (settlement.received(), settlement.settled()), "both know how far it came");
-        assert_eq!((sent, sent), taken, "all of it has come");
+/// Panics where something contradicts the design.
+fn heed(checked: Checked) {
+    if let Err(broken) = checked {
+        panic!("{broken}");
     }
 }
+
+/// How much later than its time anything may happen that nobody was asleep for.
+const SLACK: Duration = Duration::from_secs(1);

@@ -5,11 +5,23 @@ use std::collections::VecDeque;
 use reattach_core::id::TransportId;
 use reattach_core::wire::CloseCode;
 
+use crate::oracle;
+
 /// Which way something travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
     Up,
     Down,
+}
+
+impl Way {
+    /// The end towards which it goes.
+    pub(super) const fn to(self) -> oracle::End {
+        match self {
+            Self::Up => oracle::End::Server,
+            Self::Down => oracle::End::Client,
+        }
+    }
 }
 
 /// What arrives at an end of a wire.
@@ -39,8 +51,10 @@ pub(super) struct Wire {
 }
 
 impl Wire {
+    /// Whether something is on its way, or held by an adapter, so that time hurts it.
     pub(super) fn is_busy(&self) -> bool {
-        !self.is_open || !self.client.coming.is_empty() || !self.server.coming.is_empty()
+        let is_travelling = !self.client.coming.is_empty() || !self.server.coming.is_empty();
+        !self.is_open || is_travelling || self.client.is_held() || self.server.is_held()
     }
 }
 
