@@ -1,6 +1,7 @@
 //! Which epochs began and ended, which client knows of which, and who expired.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use reattach_core::id::ConnectionId;
@@ -28,6 +29,8 @@ struct Client {
     is_closing: bool,
     /// Whether it stopped trying, or stopped for another instance.
     is_stopped: bool,
+    /// How often its program was restarted: each time it is another instance.
+    restarts: u32,
     /// How often something happened that may have swallowed what was on its way.
     strikes: u32,
     /// How many tries in a row have failed.
@@ -60,6 +63,9 @@ struct Entry {
     detached_at: Option<Instant>,
     is_suspended: bool,
     was_taken_over: bool,
+    /// The instance that holds it, and those that held it before and were evicted.
+    holder: Option<(usize, u32)>,
+    evicted: BTreeSet<(usize, u32)>,
     /// Whether it belongs to somebody who has stolen its key.
     is_stolen: bool,
     is_end_wanted: bool,
@@ -100,6 +106,7 @@ impl Connections {
             is_over: false,
             is_closing: false,
             is_stopped: false,
+            restarts: 0,
             strikes: 0,
             failures: 0,
             epochs: 0,
@@ -110,6 +117,7 @@ impl Connections {
     pub(super) fn on_client_restarted(&mut self, client: usize) {
         let cid = self.cid_of(client);
         self.entries.entry(cid).or_default().lives += 1;
+        self.client(client).restarts += 1;
     }
 
     pub(super) fn on_client_gone(&mut self, client: usize) {
@@ -133,6 +141,7 @@ impl Connections {
                 entry.is_end_wanted |= entry.is_closing;
                 entry.was_attached = then.is_some_and(|then| then.was_attached);
                 entry.is_stolen = then.is_some_and(|then| then.is_stolen);
+                (entry.holder, entry.evicted) = (None, BTreeSet::new());
             }
             entry.is_registered = is_registered;
             entry.is_stale = is_registered && (entry.is_stale || is_old);
@@ -161,6 +170,10 @@ impl Connections {
     pub(super) fn clients_of(&self, cid: ConnectionId) -> Vec<usize> {
         let goes_by = |client: &Client| client.cid() == cid && !client.is_gone;
         self.clients.iter().filter(|(_, client)| goes_by(client)).map(|(number, _)| *number).collect()
+    }
+
+    pub(super) fn restarts(&self, client: usize) -> u32 {
+        self.clients[&client].restarts
     }
 
     pub(super) fn epoch_of_client(&self, client: usize) -> Option<u64> {
@@ -349,6 +362,7 @@ impl Connections {
         (entry.memory, entry.was_attached, entry.is_stale) = (memory, false, false);
         (entry.is_end_wanted, entry.is_expired, entry.is_closing) = (is_end_wanted, false, false);
         (entry.attached, entry.detached_at, entry.is_suspended) = (None, None, false);
+        (entry.holder, entry.evicted) = (None, BTreeSet::new());
         check(!was_registered, "B2", || format!("{cid} is registered twice"))?;
         let count = self.count();
         check(count <= max, "B1", || format!("{count} connections are registered, and {max} are the most"))
@@ -361,6 +375,29 @@ impl Connections {
             entry.is_stolen = is_thief;
         }
         check(entry.is_stolen == is_thief, "X1", || format!("{cid} is attached by another principal: {entry:?}"))
+    }
+
+    /// An instance is attached. Another one than holds the connection was asked first, and is none that was evicted before.
+    pub(super) fn check_holder(
+        &mut self,
+        cid: ConnectionId,
+        instance: Option<(usize, u32)>,
+        was_asked: bool,
+    ) -> Checked {
+        let Some(instance) = instance else {
+            // A stranger that has the key: which instance it calls itself is not known here.
+            self.entry(cid).holder = None;
+            return Ok(());
+        };
+        let entry = self.entry(cid);
+        let before = entry.holder.replace(instance);
+        if let Some(before) = before.filter(|before| *before != instance) {
+            entry.evicted.insert(before);
+            check(was_asked, "X1", || format!("{instance:?} takes {cid} over unasked: {entry:?}"))?;
+        }
+        // A server remembers eight.
+        let is_back = entry.evicted.contains(&instance) && entry.evicted.len() <= 8;
+        check(!is_back, "J1", || format!("{instance:?} was evicted from {cid} and is back: {entry:?}"))
     }
 
     /// A wire is attached at the server. Returns the number of the epoch.

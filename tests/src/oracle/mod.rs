@@ -305,7 +305,8 @@ impl Oracle {
     pub fn on_write(&mut self, wire: u64, end: End, text: &str) -> Checked {
         let is_hello = end == End::Client && text.starts_with("{\"t\":\"hello\"");
         if let Some(client) = self.wires.client_of(wire).filter(|_| is_hello) {
-            self.wires.on_hello(wire, self.connections.epoch_of_client(client));
+            let (epoch, restarts) = (self.connections.epoch_of_client(client), self.connections.restarts(client));
+            self.wires.on_hello(wire, epoch, restarts);
         }
         self.wires.on_write(wire, end, text)
     }

@@ -127,6 +127,8 @@ impl Oracle {
                 let (client, known) = (self.wires.client_of(wire), self.wires.hello_of(wire));
                 self.wires.on_overtaken(cid, wire);
                 self.connections.check_owner(cid, self.wires.has(wire, Fault::Thief))?;
+                let instance = self.wires.instance_of(wire);
+                self.connections.check_holder(cid, instance, self.wires.was_challenged(wire))?;
                 let epoch = self.connections.on_attached_server(cid, wire, client, known, *resumed)?;
                 self.wires.on_attached_server(wire, cid, epoch, *resumed);
                 if !resumed {

@@ -84,6 +84,10 @@ struct Wire {
     is_live: [bool; 2],
     /// The epoch that the client's last hello on it named, by its number here.
     hello: Option<u64>,
+    /// How often that client's program had been restarted then.
+    restarts: u32,
+    /// Whether the server has asked on it who is there.
+    was_challenged: bool,
     is_attached: [bool; 2],
     cid: Option<ConnectionId>,
     epoch: u64,
@@ -163,8 +167,20 @@ impl Wires {
         self.wires.values_mut().filter(of_cid).for_each(|wire| wire.faults |= 1 << Fault::Command as u32);
     }
 
-    pub(super) fn on_hello(&mut self, wire: u64, epoch: Option<u64>) {
-        self.wire(wire).hello = epoch;
+    /// A client says hello, as one of its instances, and names an epoch that it knows of.
+    pub(super) fn on_hello(&mut self, wire: u64, epoch: Option<u64>, restarts: u32) {
+        let wire = self.wire(wire);
+        (wire.hello, wire.restarts) = (epoch, restarts);
+    }
+
+    /// The instance that has said hello on a wire, unless it is a stranger's.
+    pub(super) fn instance_of(&self, wire: u64) -> Option<(usize, u32)> {
+        let wire = self.wires.get(&wire)?;
+        wire.client.map(|client| (client, wire.restarts))
+    }
+
+    pub(super) fn was_challenged(&self, wire: u64) -> bool {
+        self.wires.get(&wire).is_some_and(|wire| wire.was_challenged)
     }
 
     pub(super) fn hello_of(&self, wire: u64) -> Option<u64> {
@@ -207,6 +223,7 @@ impl Wires {
         check(!is_keyless || end == End::Client || !text.contains("\"epoch\""), "X1", || {
             format!("a stranger on {number} learns of an epoch: {text:.80}")
         })?;
+        wire.was_challenged |= end == End::Server && text.starts_with("{\"t\":\"challenge\"");
         for line in text.split('\n') {
             let Some(rest) = line.strip_prefix("{\"t\":\"msg\",\"seq\":") else { continue };
             let digits = rest.find(|digit: char| !digit.is_ascii_digit()).unwrap_or(rest.len());
