@@ -21,9 +21,11 @@ use reattach_core::client::OnSuperseded;
 use reattach_core::client::Output;
 use reattach_core::client::Status;
 use reattach_core::connection::Incoming;
+use reattach_core::id::Principal;
 use reattach_core::id::TransportId;
 use reattach_core::rng::Rng;
 use reattach_core::server::Config;
+use reattach_core::server::Server;
 use reattach_core::time::Instant;
 use reattach_core::wire::CloseCode;
 use reattach_core::wire::Hello;
@@ -98,6 +100,28 @@ fn a_clock_that_runs_backwards_stands_still_for_a_server() {
     let mut jumping = LoneServer::new(Config::default());
     assert_eq!(script(&mut steady, None), script(&mut jumping, Some(Instant::ZERO)));
     assert_eq!(steady.server, jumping.server);
+}
+
+#[test]
+fn whatever_a_server_is_asked_to_do_it_has_seen_the_time() {
+    type Ask = fn(&mut Server, Instant);
+    let asks: [(&str, Ask); 5] = [
+        ("drain", |server, now| server.drain(SECOND, (SECOND, SECOND), now)),
+        ("revoke", |server, now| _ = server.revoke(&hello(1).cid, now)),
+        ("revoke all", |server, now| _ = server.revoke_all(&Principal::Connection(hello(1).cid), now)),
+        ("take", |server, now| _ = server.take(&hello(1).cid, now)),
+        ("disconnect", |server, now| _ = server.disconnect(&hello(1).cid, now)),
+    ];
+    for (name, ask) in asks {
+        let mut lone = LoneServer::new(Config::default());
+        let now = lone.now + 100 * SECOND;
+
+        ask(&mut lone.server, now);
+        lone.accept(None);
+
+        let due = lone.server.poll_timeout();
+        assert_eq!(due, Some(now + Config::default().hello_timeout), "{name}");
+    }
 }
 
 #[test]

@@ -260,6 +260,7 @@ impl Server {
     /// Hands the next message of a connection over to the application: see [`Peer::take`]. What came on an earlier one of this
     /// name, which its client has ended, comes first.
     pub fn take(&mut self, cid: &ConnectionId, now: Instant) -> Option<Delivery> {
+        let now = self.clock.advance(now);
         if let Some(delivery) = self.ended.take(cid, now) {
             return Some(delivery);
         }
@@ -315,6 +316,7 @@ impl Server {
         decision: Decision,
         now: Instant,
     ) -> Result<(), ApiMisuse> {
+        let now = self.clock.advance(now);
         if self.ended.decide(cid, handle, &decision, now).is_ok() {
             return Ok(());
         }
@@ -333,6 +335,7 @@ impl Server {
         lease: Duration,
         now: Instant,
     ) -> Result<(), ApiMisuse> {
+        let now = self.clock.advance(now);
         if self.ended.extend(cid, handle, lease, now).is_ok() {
             return Ok(());
         }
@@ -341,6 +344,7 @@ impl Server {
 
     /// Drains every connection: see [`Peer::drain`]. Each client is told to come back after a time of its own between the two.
     pub fn drain(&mut self, patience: Duration, come_back: (Duration, Duration), now: Instant) {
+        let now = self.clock.advance(now);
         let cids: Vec<ConnectionId> = self.peers.keys().copied().collect();
         for cid in cids {
             let retry_after = self.rng.between(come_back.0, come_back.1);

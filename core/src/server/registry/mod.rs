@@ -172,6 +172,7 @@ impl Registry {
 
     /// Revokes every connection of a principal, and returns how many there were.
     pub fn revoke_all(&mut self, principal: &Principal, now: Instant) -> usize {
+        let now = self.clock.advance(now);
         for transport in self.visitors.admitted(|_, admission| admission.principal == *principal) {
             self.refuse(transport, Refusal::Unauthenticated);
         }
