@@ -32,6 +32,7 @@ use reattach_core::id::TransportId;
 use reattach_core::link::Acceptance;
 use reattach_core::link::Decision;
 use reattach_core::link::Handle;
+use reattach_core::link::Outgoing;
 use reattach_core::outcome::NotDelivered;
 use reattach_core::outcome::Outcome;
 use reattach_core::outcome::Unknown;
@@ -48,6 +49,7 @@ use reattach_core::server::RegistryOutput;
 use reattach_core::time::Instant;
 use reattach_core::wire::CloseCode;
 use reattach_core::wire::Frame;
+use reattach_core::wire::Hello;
 
 const SECOND: Duration = Duration::from_secs(1);
 const COME_BACK: (Duration, Duration) = (Duration::from_secs(7), Duration::from_secs(7));
@@ -100,7 +102,7 @@ fn a_client_comes_back_after_the_delay_that_the_draining_server_named() {
 fn what_is_in_the_application_s_hands_at_the_deadline_of_a_drain_is_unknown_and_the_deferred_is_rejected() {
     let mut world = deciding();
     let now = world.now;
-    let in_lane = |lane: &str| reattach_core::link::Outgoing::from(payload(lane)).in_lane(Name::new(lane).unwrap());
+    let in_lane = |lane: &str| Outgoing::from(payload(lane)).in_lane(Name::new(lane).unwrap());
     let ids = ["held", "busy"].map(|lane| world.client().client.send(in_lane(lane), now).unwrap());
     world.run_for(SECOND);
     let held = take(&mut world).expect("the one lane");
@@ -282,6 +284,17 @@ fn a_hello_that_was_let_in_before_a_revocation_and_waits_has_to_be_let_in_again(
     registry.handle_input(RegistryInput::Answered { peer, answer: Answer::Ended { receipt: None } }, now);
     assert_eq!((registry.connections(), registry.transports(), registry.receipts()), (0, 0, 0));
     assert_eq!(registry.poll_timeout(), None);
+}
+
+#[test]
+fn a_hello_that_waits_goes_on_waiting_where_somebody_else_is_revoked() {
+    let now = Instant::from_secs(1_000);
+    let mut registry = Registry::new(server::Config::default(), now);
+    greet_registry(&mut registry, 1, 1);
+    greet_registry(&mut registry, 2, 2);
+    let somebody = Principal::Named(Name::new("somebody").unwrap());
+    assert_eq!(registry.revoke_all(&somebody, now), 0);
+    assert_eq!(outputs_of(&mut registry), []);
 }
 
 #[test]
@@ -512,4 +525,26 @@ fn credentials_that_run_out_after_the_goodbye_do_not_take_the_decision_away() {
         let handle = taken.handle().expect("a manual acceptance");
         assert_eq!(lone.server.decide(&cid, handle, Decision::Accept, lone.now), Ok(()), "{drains}");
     }
+}
+
+#[test]
+fn a_draining_server_hands_nothing_over_of_an_epoch_that_begins_meanwhile() {
+    let mut lone = LoneServer::new(server::Config::default());
+    let cid = hello(1).cid;
+    let transport = lone.greet(hello(1));
+    lone.hear_message(transport, 1, "1");
+    assert!(lone.server.take(&cid, lone.now).is_some());
+    // It may be sent again in the next epoch, so the connection waits for it.
+    let message = Outgoing::from(payload("open")).idempotent();
+    lone.server.send(&cid, message, lone.now).unwrap();
+    lone.drain();
+    let epoch = lone.server.peer(&cid).unwrap().connection().epoch();
+    lone.server.drain(10 * SECOND, (SECOND, SECOND), lone.now);
+    lone.drain();
+    lone.closed(transport);
+    // An older copy of the client, which has not sent what was taken.
+    let transport = lone.greet(Hello { attempt: attempt(2), epoch, ..hello(1) });
+    assert_ne!(lone.server.peer(&cid).unwrap().connection().epoch(), epoch);
+    lone.hear_message(transport, 1, "2");
+    assert_eq!(lone.server.take(&cid, lone.now), None);
 }

@@ -207,6 +207,26 @@ fn a_bad_key_is_a_malformed_frame() {
     assert_eq!(drain(&mut lone), [""; 0]);
 }
 
+// A count that stands still says that nobody loses anything.
+#[test]
+fn what_is_dropped_once_nothing_more_is_handed_over_is_counted() {
+    let mut lone = LoneServer::new(Config::default());
+    let transport = lone.greet(hello(1));
+    let dropped =
+        |lone: &LoneServer| lone.server.peer(&hello(1).cid).expect("it is registered").stats().link.ephemerals_dropped;
+    for key in ["a", "b", "c"] {
+        lone.hear(transport, &format!("{{\"t\":\"msg\",\"key\":\"{key}\",\"d\":0}}"));
+    }
+    // What was sent and is not settled keeps the connection while the server drains.
+    lone.server.send(&hello(1).cid, payload("unsettled").into(), lone.now).expect("there is room");
+    lone.drain();
+    assert_eq!(dropped(&lone), 0);
+    lone.server.drain(10 * SECOND, (SECOND, SECOND), lone.now);
+    assert_eq!(dropped(&lone), 3, "what waited to be taken");
+    lone.hear(transport, "{\"t\":\"msg\",\"key\":\"late\",\"d\":0}");
+    assert_eq!(dropped(&lone), 4, "what comes later");
+}
+
 #[test]
 fn an_ephemeral_message_to_nobody_is_an_error() {
     let mut world = World::attached();

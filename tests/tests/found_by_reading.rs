@@ -146,6 +146,30 @@ fn what_clients_leave_behind_is_bounded() {
 }
 
 #[test]
+fn of_many_clients_that_have_left_the_last_thousand_can_still_be_read() {
+    let mut lone = LoneServer::new(server::Config::default());
+    let cids: Vec<_> = (0..1_001)
+        .map(|number| {
+            let hello = numbered_hello(number);
+            let cid = hello.cid;
+            let transport = lone.greet(hello);
+            _ = lone.hear_message(transport, 1, "1");
+            lone.hear(transport, r#"{"t":"bye","code":1000,"end":true,"received":0,"settled":0,"final":true}"#);
+            lone.closed(transport);
+            lone.now = lone.now + SECOND / 1_000;
+            cid
+        })
+        .collect();
+    let now = lone.now;
+    let kept: Vec<_> = cids.iter().map(|cid| lone.server.take(cid, now).is_some()).collect();
+    assert!(
+        !kept[0] && kept[1..].iter().all(|is_kept| *is_kept),
+        "{}",
+        kept.iter().filter(|is_kept| **is_kept).count()
+    );
+}
+
+#[test]
 fn one_address_cannot_fill_the_server_with_connections_that_it_leaves() {
     let mut config = server::Config::default();
     config.max_connections = 100;

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use harness::alone::LoneServer;
 use harness::frames::attempt;
 use harness::frames::hello;
 use harness::frames::hello_text;
@@ -12,6 +13,7 @@ use harness::net::Way;
 use harness::net::WireId;
 use harness::world::Road;
 use harness::world::World;
+use harness::world::frames_of;
 use harness::world::patient;
 use harness::world::secrets;
 use reattach_core::client::Secrets;
@@ -61,6 +63,31 @@ fn a_receipt_is_final_and_carries_where_the_receiver_stood() {
     let shown = welcomes(&world).pop().and_then(|welcome| welcome.receipt).expect("a receipt");
     let expected = Receipt { received: seq(2), settled: seq(1), is_final: true, ..Receipt::not_final(epoch) };
     assert_eq!(*shown, expected);
+}
+
+// A hello that names an epoch has taken in what became of those before it, and not what the answer says of this one.
+#[test]
+fn a_receipt_is_told_again_where_the_welcome_that_told_it_was_lost() {
+    let mut lone = LoneServer::new(server::Config::default());
+    let cid = hello(1).cid;
+    let transport = lone.greet(hello(1));
+    lone.hear_message(transport, 1, "1");
+    assert!(lone.server.take(&cid, lone.now).is_some());
+    let epoch = lone.server.peer(&cid).and_then(|peer| peer.connection().epoch());
+    lone.closed(transport);
+    // An older copy of the client comes, which has not sent what was taken: the epoch cannot go on.
+    let told = [2, 3].map(|number| {
+        let (transport, _) = lone.accept(None);
+        let outputs = lone.hear(transport, &hello_text(Hello { attempt: attempt(number), epoch, ..hello(1) }));
+        lone.closed(transport);
+        let written = |output| if let server::Output::Write { text, .. } = output { Some(text) } else { None };
+        let text: String = outputs.into_iter().filter_map(written).collect();
+        let welcome = frames_of(&text).into_iter().find_map(welcome_in);
+        welcome.and_then(|welcome| welcome.receipt).map(|receipt| *receipt)
+    });
+    let expected = Receipt { is_final: true, ..Receipt::not_final(epoch.expect("it is attached")) };
+    let expected = Receipt { received: seq(1), settled: seq(1), ..expected };
+    assert_eq!(told, [Some(expected.clone()), Some(expected)]);
 }
 
 // S004-149, S004-150
@@ -286,13 +313,16 @@ fn epoch_of(world: &World) -> Epoch {
 }
 
 fn welcomes(world: &World) -> Vec<Welcome> {
-    let frames = world.frames(Way::Down).into_iter();
-    frames.filter_map(|(_, frame)| if let Frame::Welcome(welcome) = frame { Some(*welcome) } else { None }).collect()
+    world.frames(Way::Down).into_iter().filter_map(|(_, frame)| welcome_in(frame)).collect()
+}
+
+fn welcome_in(frame: Frame<'_>) -> Option<Welcome> {
+    if let Frame::Welcome(welcome) = frame { Some(*welcome) } else { None }
 }
 
 fn welcome_on(world: &World, wire: WireId) -> Option<Welcome> {
     let mut frames = world.frames(Way::Down).into_iter().filter(|(id, _)| *id == wire);
-    frames.find_map(|(_, frame)| if let Frame::Welcome(welcome) = frame { Some(*welcome) } else { None })
+    frames.find_map(|(_, frame)| welcome_in(frame))
 }
 
 fn greet(world: &mut World, hello: Hello) -> WireId {

@@ -129,6 +129,7 @@ fn each_exception_is_told_as_what_it_is() {
     ];
     assert_eq!(told, expected);
     assert_eq!(lone.client.stats().written, 1, "what is pending keeps its place");
+    assert_eq!(lone.client.stats().link.failed, 3, "what ended in another way than delivered");
     let told = outcomes(&lone.hear(r#"{"t":"ack","received":6,"settled":6,"no":4}"#));
     assert_eq!(told, [(ids[4], Outcome::Delivered)]);
 }
