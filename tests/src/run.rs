@@ -21,6 +21,7 @@ use reattach_core::server;
 use reattach_core::server::Server;
 use reattach_core::time::Instant;
 use reattach_core::wire::CloseCode;
+use reattach_core::wire::Payload;
 
 use crate::net::Way;
 use crate::net::WireId;
@@ -36,7 +37,6 @@ use crate::oracle::Why;
 use crate::oracle::agree;
 use crate::world::Road;
 use crate::world::World;
-use crate::world::payload;
 use crate::world::secrets;
 
 pub use self::posts::Post;
@@ -187,10 +187,13 @@ impl Run {
         let rules = Rules {
             client: links.0,
             server: links.1,
+            receipts: world.server_config().receipts,
             detach_ttl: world.server_config().detach_ttl,
             suspended_ttl: world.server_config().suspended_ttl,
             max_connections: world.server_config().max_connections,
+            max_per_principal: world.server_config().max_per_principal,
             failures,
+            tries: None,
             skew: Duration::ZERO,
             slack: Some(SLACK),
         };
@@ -289,15 +292,15 @@ impl Run {
                 self.world.restore_client(0, client);
             }
             Op::EphemeralUp(key) => {
-                let (number, text) = self.next_ephemeral(Way::Up);
-                if self.world.client().client.send_ephemeral(name(*key), payload(&text), now).is_ok() {
-                    self.oracle.on_ephemeral(Party::Client(0), number);
+                let (number, payload) = self.next_ephemeral(Way::Up);
+                if self.world.client().client.send_ephemeral(name(*key), payload, now).is_ok() {
+                    self.oracle.on_ephemeral(Party::Client(0), number)?;
                 }
             }
             Op::EphemeralDown(key) => {
-                let (number, text) = self.next_ephemeral(Way::Down);
-                if self.world.server.send_ephemeral(&self.cid, name(*key), payload(&text), now).is_ok() {
-                    self.oracle.on_ephemeral(Party::Server(self.cid), number);
+                let (number, payload) = self.next_ephemeral(Way::Down);
+                if self.world.server.send_ephemeral(&self.cid, name(*key), payload, now).is_ok() {
+                    self.oracle.on_ephemeral(Party::Server(self.cid), number)?;
                 }
             }
             Op::TakeUp(count) => (0..*count).for_each(|_| _ = world.take_from(&self.cid)),
@@ -392,10 +395,11 @@ impl Run {
     }
 
     /// The number of the next ephemeral message, and what it carries.
-    fn next_ephemeral(&mut self, way: Way) -> (u32, String) {
+    fn next_ephemeral(&mut self, way: Way) -> (u32, Payload) {
         let sent = &mut self.ephemerals[way as usize];
         *sent += 1;
-        (numbered(way, *sent), sent.to_string())
+        let number = numbered(way, *sent);
+        (number, posts::numbered_payload(number, 0))
     }
 
     /// Names another life of a machine.

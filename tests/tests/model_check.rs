@@ -10,7 +10,7 @@ use std::time::Duration;
 use harness::explore::Action;
 use harness::explore::End;
 use harness::explore::Limits;
-use harness::explore::Party;
+use harness::explore::Program;
 use harness::explore::Report;
 use harness::explore::Shape;
 use harness::explore::Way;
@@ -19,8 +19,12 @@ use harness::explore::search;
 use reattach_core::link::Counters;
 
 fn searched(name: &str, seed: u64) -> Report {
+    searched_with(name, Limits { seed, ..Limits::default() })
+}
+
+fn searched_with(name: &str, limits: Limits) -> Report {
     let shape = Shape::named(name).unwrap();
-    let limits = Limits { bytes: 1 << 30, time: Duration::from_secs(120), seed };
+    let limits = Limits { bytes: 1 << 30, time: Duration::from_secs(120), ..limits };
     let report = search(&shape, &limits, |_| {});
     match &report.end {
         End::Finished => report,
@@ -50,6 +54,21 @@ fn whatever_a_cut_loses_is_delivered_after_it() {
 fn fingerprints_of_another_seed_count_the_same_states() {
     let (one, other) = (searched("(1,1,0)", 0), searched("(1,1,0)", 1));
     assert_eq!((one.steps, one.states, one.rests, one.depth), (other.steps, other.states, other.rests, other.depth));
+}
+
+#[test]
+fn what_the_oracle_may_forget_makes_no_difference() {
+    for name in ["(1,1,0)", "cancel", "deferral", "expiry", "stale copy", "take-over"] {
+        let (merged, whole) = (searched(name, 0), searched_with(name, Limits { is_whole: true, ..Limits::default() }));
+        assert_eq!(merged.outcomes, whole.outcomes, "{name}");
+        assert!(merged.states <= whole.states && merged.rests <= whole.rests, "{name}: {merged:?} and {whole:?}");
+    }
+}
+
+#[test]
+fn a_client_that_comes_back_from_its_very_state_loses_nothing_but_an_epoch_that_it_never_heard_of() {
+    let told = outcomes(&searched("client restart", 0));
+    assert_eq!(told, "delivered; unknown: its epoch ended before it was settled");
 }
 
 #[test]
@@ -108,7 +127,7 @@ fn a_search_stops_at_its_limit_and_says_so() {
 #[test]
 fn a_trace_can_be_gone_again() {
     let shape = Shape::named("(1,1,0)").unwrap();
-    let trace = [Action::Deliver(1, Way::Up), Action::Deliver(1, Way::Down), Action::Send(Party::Client(0))];
+    let trace = [Action::Deliver(1, Way::Up), Action::Deliver(1, Way::Down), Action::Send(Program::Client(0))];
     assert_eq!(retrace(&shape, &trace), None);
 }
 

@@ -1,7 +1,8 @@
 //! Searches the states of real machines, and says what is broken.
 //!
-//! `model_check [--shape NAME|all|small|large] [--max-gib G] [--max-minutes M] [--seed N]`. The limits are of each shape. It
-//! prints a table of what was searched, and a trace of what was done where a property does not hold; then it fails.
+//! `model_check [--shape NAME|all|small|large] [--max-gib G] [--max-minutes M] [--seed N] [--merge little|well]`. The limits are
+//! of each shape; to merge little is to tell states apart by all that ever happened. It prints a table of what was searched, and
+//! a trace of what was done where a property does not hold; then it fails.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -14,7 +15,9 @@ use harness::explore::search;
 
 fn main() -> ExitCode {
     let Some((shapes, limits)) = arguments() else {
-        eprintln!("usage: model_check [--shape NAME|all|small|large] [--max-gib G] [--max-minutes M] [--seed N]");
+        eprintln!(
+            "usage: model_check [--shape NAME|all|small|large] [--max-gib G] [--max-minutes M] [--seed N] [--merge little|well]"
+        );
         eprintln!("shapes: {}", Shape::all().iter().map(|shape| shape.name).collect::<Vec<_>>().join("; "));
         return ExitCode::from(2);
     };
@@ -63,6 +66,13 @@ fn arguments() -> Option<(Vec<Shape>, Limits)> {
             }
             "--max-gib" => limits.bytes = (value.parse::<f64>().ok()? * f64::from(1 << 30)) as usize,
             "--max-minutes" => limits.time = Duration::try_from_secs_f64(value.parse::<f64>().ok()? * 60.0).ok()?,
+            "--merge" => {
+                limits.is_whole = match value.as_str() {
+                    "well" => false,
+                    "little" => true,
+                    _ => return None,
+                }
+            }
             "--seed" => limits.seed = value.parse().ok()?,
             _ => return None,
         }

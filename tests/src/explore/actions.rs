@@ -3,11 +3,11 @@
 use std::fmt;
 
 use reattach_core::client::Status;
-use reattach_core::id::Lane;
 use reattach_core::link::Handle;
 use reattach_core::server::Peer;
 
-use super::ledger::Party;
+use crate::oracle::Party;
+
 use super::shapes::HORIZON;
 use super::shapes::Memory;
 use super::state::State;
@@ -15,19 +15,28 @@ use super::state::base;
 use super::wires::Item;
 use super::wires::Way;
 
+/// One of the programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Program {
+    /// A client, by its place in the list.
+    Client(usize),
+    /// The server.
+    Server,
+}
+
 /// Something that happens to a world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// An application sends its next message.
-    Send(Party),
+    Send(Program),
     /// The next thing on a wire arrives.
     Deliver(u64, Way),
-    /// An application takes the next message, of the how manyth of the server's connections.
-    Take(Party, usize),
+    /// An application takes the next message.
+    Take(Party),
     /// An application decides.
     Decide(Party, Handle, Verdict),
     /// A sender withdraws a message.
-    Cancel(Party, (u8, u8)),
+    Cancel(Party, u32),
     /// A wire breaks, but for the first things on it in each direction. Both ends hear of it behind them.
     Cut(u64, usize, usize),
     /// The next text on a wire is lost, and the wire goes on.
@@ -35,11 +44,13 @@ pub enum Action {
     /// A wire that was asked for opens.
     Open(u64),
     /// The timer of one machine fires.
-    Wake(Party),
+    Wake(Program),
     /// A copy of the server is put aside.
     Copy,
     /// The server dies and comes back. The first things on their way down still arrive.
     Restart(Memory, usize),
+    /// A client dies and comes back from its very state, as another instance. The first things on their way up still arrive.
+    RestartClient(usize, usize),
     /// Another client begins, with the same key.
     Begin,
 }
@@ -60,7 +71,7 @@ impl fmt::Display for Action {
         match self {
             Self::Send(by) => write!(f, "{by:?} sends"),
             Self::Deliver(wire, way) => write!(f, "the next thing {way:?} wire {wire} arrives"),
-            Self::Take(by, _) => write!(f, "{by:?} takes"),
+            Self::Take(by) => write!(f, "{by:?} takes"),
             Self::Decide(by, handle, verdict) => write!(f, "{by:?} decides {verdict:?} by {handle:?}"),
             Self::Cancel(by, number) => write!(f, "{by:?} withdraws {number:?}"),
             Self::Cut(wire, up, down) => write!(f, "wire {wire} is cut, keeping {up} up and {down} down"),
@@ -69,6 +80,7 @@ impl fmt::Display for Action {
             Self::Wake(of) => write!(f, "{of:?} is woken"),
             Self::Copy => f.write_str("a copy of the server is put aside"),
             Self::Restart(memory, keep) => write!(f, "the server restarts ({memory:?}), {keep} down still arrive"),
+            Self::RestartClient(client, keep) => write!(f, "client {client} restarts, {keep} up still arrive"),
             Self::Begin => f.write_str("a twin begins"),
         }
     }
@@ -97,24 +109,26 @@ pub(super) fn go_on(state: &State, actions: &mut Vec<Action>) {
     }
     for (index, client) in state.clients.iter().enumerate() {
         if client.get().has_delivery() {
-            actions.push(Action::Take(Party::Client(index), 0));
+            actions.push(Action::Take(Party::Client(index)));
         }
-        let can_send = client.get().has_room(&Lane::DEFAULT, 10)
+        let program = Program::Client(index);
+        let can_send = client.get().has_room(&state.lane_of(program), 10)
             && !matches!(client.get().status(), Status::Superseded | Status::Failed(_) | Status::Closed(_));
         if state.left.up[index] > 0 && can_send {
-            actions.push(Action::Send(Party::Client(index)));
+            actions.push(Action::Send(program));
         }
     }
     let server = state.server.get();
-    for (index, cid) in server.connections().enumerate() {
+    for cid in server.connections() {
         if server.peer(cid).is_some_and(Peer::has_delivery) {
-            actions.push(Action::Take(Party::Server, index));
+            actions.push(Action::Take(Party::Server(*cid)));
         }
     }
-    if state.left.down > 0 && server.peer(&base()).is_some_and(|peer| peer.has_room(&Lane::DEFAULT, 10)) {
-        actions.push(Action::Send(Party::Server));
+    let lane = state.lane_of(Program::Server);
+    if state.left.down > 0 && server.peer(&base()).is_some_and(|peer| peer.has_room(&lane, 10)) {
+        actions.push(Action::Send(Program::Server));
     }
-    for (by, handle) in state.ledger.in_hands() {
+    for (by, handle) in state.undecided.iter().copied() {
         let verdicts = [Verdict::Accept, Verdict::Reject, Verdict::Defer];
         actions.extend(verdicts.map(|verdict| Action::Decide(by, handle, verdict)));
     }
@@ -127,7 +141,7 @@ pub(super) fn go_on(state: &State, actions: &mut Vec<Action>) {
 fn go_wrong(state: &State, actions: &mut Vec<Action>) {
     let left = &state.left;
     if left.cancels > 0 {
-        actions.extend(state.ledger.withdrawable().map(|(by, number, _)| Action::Cancel(by, number)));
+        actions.extend(state.account.get().withdrawable().map(|(by, number, _)| Action::Cancel(by, number)));
     }
     for (number, wire) in &state.wires {
         // A wire that an end has closed breaks no more.
@@ -156,6 +170,11 @@ fn go_wrong(state: &State, actions: &mut Vec<Action>) {
             if *memory != Memory::Stale || state.copy.is_some() {
                 actions.extend([0, usize::MAX].map(|keep| Action::Restart(*memory, keep)));
             }
+        }
+    }
+    if left.client_restarts > 0 {
+        for client in (0..state.clients.len()).filter(|client| state.is_trying(*client)) {
+            actions.extend([0, usize::MAX].map(|keep| Action::RestartClient(client, keep)));
         }
     }
     if left.twins > 0 {

@@ -2,7 +2,6 @@
 
 use reattach_core::client;
 use reattach_core::client::Status;
-use reattach_core::connection;
 use reattach_core::connection::Connection;
 use reattach_core::connection::Incoming;
 use reattach_core::id::TransportId;
@@ -11,40 +10,46 @@ use reattach_core::server;
 use reattach_core::server::Peer;
 use reattach_core::wire::CloseCode;
 
+use crate::oracle;
+use crate::oracle::Broken;
+use crate::oracle::Checked;
+use crate::oracle::Party;
+
 use super::actions::go_on;
 use super::fingerprint::Eyes;
 use super::fingerprint::Fold;
 use super::state::State;
-use super::steps::Checked;
 
-fn check(holds: bool, words: &str) -> Checked {
-    if holds { Ok(()) } else { Err(words.to_owned()) }
+fn check(holds: bool, rule: &'static str, words: impl Into<String>) -> Checked {
+    if holds { Ok(()) } else { Err(Broken::new(rule, words)) }
 }
 
 impl State {
     /// What holds whenever everything is drained.
     pub(super) fn check(&self) -> Checked {
-        let (config, faults) = (self.shape.connection(), self.causes().faults);
-        for client in &self.clients {
+        let (oracle, is_disturbed) = (self.account.get(), self.has_gone_wrong());
+        for (index, client) in self.clients.iter().enumerate() {
             let client = client.get();
             let waits =
                 matches!(client.status(), Status::Connecting { .. } | Status::Attached | Status::Detached { .. });
-            check(!waits || client.poll_timeout().is_some(), "a client waits without a timer")?;
-            bounded(client.connection(), &config, faults)?;
+            check(!waits || client.poll_timeout().is_some(), "L3", "a client waits without a timer")?;
+            oracle.check_connection(Party::Client(index), client.connection())?;
+            undisturbed(client.connection(), is_disturbed)?;
         }
         let server = self.server.get();
         let registry = server.registry();
         let waits = registry.connections() + registry.transports() + registry.receipts() > 0;
-        check(!waits || server.poll_timeout().is_some(), "the server waits without a timer")?;
-        for peer in server.connections().filter_map(|cid| server.peer(cid)) {
-            bounded(peer.connection(), &config, faults)?;
+        check(!waits || server.poll_timeout().is_some(), "L3", "the server waits without a timer")?;
+        for (cid, peer) in server.connections().filter_map(|cid| Some((*cid, server.peer(cid)?))) {
+            oracle.check_connection(Party::Server(cid), peer.connection())?;
+            undisturbed(peer.connection(), is_disturbed)?;
         }
         Ok(())
     }
 
     /// An input that names a dead transport changes nothing, but that a machine learns what time it is. It is tried on copies.
     pub(super) fn check_dead(&self) -> Checked {
-        let eyes = Eyes { now: self.now, forgets: true, seed: 0 };
+        let eyes = Eyes { now: self.now, forgets: true, seed: 0, remembers: false };
         let (code, text) = (CloseCode::ABNORMAL, "{\"t\":\"void\",\"seq\":1}");
         for (side, client) in self.clients.iter().enumerate() {
             let lives = |transport| {
@@ -61,7 +66,11 @@ impl State {
                     let mut copy = client.get().clone();
                     copy.handle_input(input.clone(), self.now);
                     let is_same = copy.poll_output().is_none() && Fold::of(&copy, eyes) == Fold::of(client.get(), eyes);
-                    check(is_same, &format!("client {side} is changed by {input:?}, which names a dead transport"))?;
+                    check(
+                        is_same,
+                        "S6",
+                        format!("client {side} is changed by {input:?}, which names a dead transport"),
+                    )?;
                 }
             }
         }
@@ -77,7 +86,7 @@ impl State {
                 copy.handle_input(input.clone(), self.now);
                 let is_same =
                     copy.poll_output().is_none() && Fold::of(&copy, eyes) == Fold::of(self.server.get(), eyes);
-                check(is_same, &format!("the server is changed by {input:?}, which names a dead transport"))?;
+                check(is_same, "S6", format!("the server is changed by {input:?}, which names a dead transport"))?;
             }
         }
         Ok(())
@@ -108,13 +117,15 @@ impl State {
     }
 
     fn check_settled(&self) -> Checked {
-        self.ledger.check_settled()?;
+        self.account.get().check_settled()?;
         let server = self.server.get();
         for (index, client) in self.clients.iter().enumerate().filter(|(index, _)| self.is_trying(*index)) {
             let client = client.get();
-            check(client.status() == Status::Attached, &format!("client {index} rests and is not attached"))?;
+            let is_attached = client.status() == Status::Attached;
+            check(is_attached, "L1", format!("client {index} rests and is not attached"))?;
             let peer = server.peer(&client.connection_id()).filter(|peer| peer.is_attached());
-            let peer = peer.map(Peer::connection).ok_or("the server rests and is not attached")?;
+            let peer =
+                peer.map(Peer::connection).ok_or_else(|| Broken::new("L2", "the server rests and is not attached"))?;
             agree(client.connection(), peer)?;
         }
         Ok(())
@@ -124,36 +135,20 @@ impl State {
 /// How many steps may pass from rest until all is told.
 const TAIL: usize = 100;
 
-/// Caps are kept, watermarks are in order, and nothing is written again without a cause.
-fn bounded(connection: &Connection, config: &connection::Config, faults: u8) -> Checked {
-    let link = connection.link();
-    let (outbox, inbox) = (link.outbox(), link.inbox());
-    check(outbox.usage().all().count() <= config.link.outbox.count, "the outbox is above its cap")?;
-    check(inbox.usage().count() <= config.link.window.count, "the inbox is above its window")?;
-    let (received, settled) = outbox.flight().taken();
-    check(settled <= received && received <= outbox.flight().sent(), "a peer has what was not sent")?;
-    let settlement = inbox.settlement();
-    check(settlement.settled() <= settlement.received(), "something is settled that has not come")?;
-    check(settlement.report().except.len() <= config.link.window.count as usize, "the list is above the window")?;
-    check(connection.transport().is_none() || connection.epoch().is_some(), "what is attached has no epoch")?;
-    check(faults > 0 || link.counters().rewritten == 0, "something is written again without a cause")?;
-    check(faults > 0 || link.counters().duplicates == 0, "something comes twice without a cause")
+/// Nothing is written again and nothing comes twice before anything has gone wrong.
+fn undisturbed(connection: &Connection, is_disturbed: bool) -> Checked {
+    let counters = connection.link().counters();
+    let has_epoch = connection.transport().is_none() || connection.epoch().is_some();
+    check(has_epoch, "L2", "what is attached has no epoch")?;
+    check(is_disturbed || counters.rewritten == 0, "E1", "something is written again without a cause")?;
+    check(is_disturbed || counters.duplicates == 0, "E1", "something comes twice without a cause")
 }
 
-/// Both sides of a connection are of one mind, and owe each other nothing.
+/// Both sides of a connection are of one mind, owe each other nothing, and have taken in each other's last report.
 fn agree(a: &Connection, b: &Connection) -> Checked {
-    check(a.epoch() == b.epoch(), "both sides rest in different epochs")?;
-    for (from, to) in [(a.link(), b.link()), (b.link(), a.link())] {
-        let settlement = to.inbox().settlement();
-        let (sent, taken) = (from.outbox().flight().sent(), from.outbox().flight().taken());
-        check(
-            from.outbox().is_empty() && from.outbox().usage().all().count() == 0,
-            "an outbox rests and is not empty",
-        )?;
-        check(to.inbox().usage().count() == 0, "an inbox rests and is not empty")?;
-        check(taken == (settlement.received(), settlement.settled()), "the watermarks differ at rest")?;
-        check((sent, sent) == taken, "not all that was sent has come, at rest")?;
-        check(from.outbox().flight().seen() == settlement.no(), "a report was not taken in, at rest")?;
-    }
-    Ok(())
+    oracle::agree(a, b)?;
+    let is_taken_in = |from: &Connection, to: &Connection| {
+        from.link().outbox().flight().seen() == to.link().inbox().settlement().no()
+    };
+    check(is_taken_in(a, b) && is_taken_in(b, a), "L2", "a report was not taken in, at rest")
 }

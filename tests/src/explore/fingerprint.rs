@@ -38,6 +38,8 @@ pub(super) struct Eyes {
     pub(super) forgets: bool,
     /// Changes every fingerprint.
     pub(super) seed: u64,
+    /// Whether the whole history of the oracle makes a difference.
+    pub(super) remembers: bool,
 }
 
 impl Eyes {
@@ -136,7 +138,7 @@ mod tests {
     use super::*;
 
     const fn at(now: Instant) -> Eyes {
-        Eyes { now, forgets: false, seed: 0 }
+        Eyes { now, forgets: false, seed: 0, remembers: false }
     }
 
     fn print(value: &impl Hash, now: Instant) -> Print {

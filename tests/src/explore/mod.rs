@@ -7,13 +7,17 @@
 //!
 //! # What is checked
 //!
-//! In every state: the account of the applications holds (each message is handed over once but for its deferrals, in order, and
-//! has one outcome that is true and has a cause); no output names a dead transport; caps hold; whoever waits has a timer, and
-//! none is due after it fired; no epoch ends, no transport ends, nothing is written again or comes twice without something that
-//! was done to explain it; nothing panics. In one state of sixteen: an input that names a dead transport changes nothing. In
-//! every state where nothing more happens by itself, whatever faults were still to come: each sender has its outcomes, both
-//! sides agree on epoch, watermarks and reports, and all queues are empty. As every way through a finite search without endless
-//! stories ends in such a state, everything that is sent reaches its outcome.
+//! In every state: whatever the [`oracle`](crate::oracle) says, which hears everything that applications send, take, decide
+//! and are told, what is written, opened and closed, and what went wrong on which wire; caps hold; whoever waits has a timer,
+//! and none is due after it fired; before anything went wrong nothing is written again and nothing comes twice; who has room
+//! takes a message; what was taken leaves a receipt where its epoch ends, as long as the server forgets nothing; nothing
+//! panics. In one state of sixteen: an input that names a dead transport changes nothing. In every state where nothing more
+//! happens by itself, whatever faults were still to come: each sender has its outcomes, both sides agree on epoch, watermarks
+//! and reports, and all queues are empty. As every way through a finite search without endless stories ends in such a state,
+//! everything that is sent reaches its outcome.
+//!
+//! What the oracle holds against a span of time, or counts (its slack, and how much was written again on a wire), is left to the
+//! simulator: here nothing is late but what never comes.
 //!
 //! # When time passes
 //!
@@ -25,8 +29,10 @@
 //!
 //! # What is taken for the same
 //!
-//! A state is known by a fingerprint of 128 bits: the machines' own `Hash`, the wires, the account and what may still be done.
-//! The machines hash neither what they only count nor where they began to count bytes. Numbers of transports, attempts and
+//! A state is known by a fingerprint of 128 bits: the machines' own `Hash`, the wires, the oracle's
+//! [`fingerprint`](crate::oracle::Oracle::fingerprint), and what may still be done. The oracle keeps a history, and its
+//! fingerprint takes of it what a check can still ask for, in the form in which it is asked; its source says why that is enough,
+//! and what it assumes. With [`Limits::is_whole`] the whole history stands in it, and a search has to find the same. The machines hash neither what they only count nor where they began to count bytes. Numbers of transports, attempts and
 //! pings do matter and stand in it; the faults of a shape bound them. A point in time stands in it as its distance from the
 //! present, since a machine only compares times with each other and with the present. One that is more than five hours ahead
 //! looks like any other such, since no world lasts that long; and where no message is asked about within the horizon, so does
@@ -41,7 +47,10 @@
 //! Texts reach an end whole and in order. What was sent while attached is never coalesced, for each send is drained at once;
 //! what was queued is. Transports that are asked for always open, at once unless the shape says otherwise. In shapes that are
 //! eager, applications take what comes at once. A cut keeps none, one or all of what is on its way in each direction. A wire
-//! on which one end has closed is not cut. Clients do not restart. Both sides have the same settings.
+//! on which one end has closed is not cut. Clients restart from their very state only: an old copy of one, and a client that
+//! has lost its state, are the simulator's, as are ends that applications want, ephemeral messages, strangers, clocks that
+//! differ, credentials, and what is left of a connection that has ended. Lanes are two at the most, and messages take turns
+//! between them. Who decides too late is told so once, and lets it rest. Both sides have the same settings.
 //!
 //! # Why an explorer of its own
 //!
@@ -53,7 +62,6 @@
 mod actions;
 mod checks;
 mod fingerprint;
-mod ledger;
 mod search;
 mod shapes;
 mod state;
@@ -61,8 +69,8 @@ mod steps;
 mod wires;
 
 pub use self::actions::Action;
+pub use self::actions::Program;
 pub use self::actions::Verdict;
-pub use self::ledger::Party;
 pub use self::search::End;
 pub use self::search::Failure;
 pub use self::search::Limits;

@@ -11,6 +11,8 @@ use std::rc::Rc;
 use std::time::Duration;
 use std::time::Instant;
 
+use crate::oracle::Broken;
+
 use super::actions::Action;
 use super::actions::enabled;
 use super::fingerprint::Print;
@@ -27,11 +29,14 @@ pub struct Limits {
     /// Fingerprints are a function of this too: a search with another seed that counts the same number of states has lost none
     /// to a collision.
     pub seed: u64,
+    /// Whether states differ by the whole history that the oracle keeps, rather than by what of it can still matter. Such a
+    /// search merges less, and has to find the same.
+    pub is_whole: bool,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { bytes: 4 << 30, time: Duration::from_secs(10 * 60), seed: 0 }
+        Self { bytes: 4 << 30, time: Duration::from_secs(10 * 60), seed: 0, is_whole: false }
     }
 }
 
@@ -44,7 +49,7 @@ pub struct Report {
     pub states: u64,
     /// How many of them are at rest.
     pub rests: u64,
-    /// Every outcome that a message has in a state at rest, as it is printed.
+    /// Every outcome that was told, as it is printed.
     pub outcomes: BTreeSet<String>,
     /// The longest way that was gone.
     pub depth: usize,
@@ -141,24 +146,24 @@ pub fn search(shape: &Shape, limits: &Limits, mut tell: impl FnMut(&Report)) -> 
     let mut seen: HashSet<Print, BuildHasherDefault<Keep>> = HashSet::default();
     let mut way: Vec<Step> = Vec::new();
     let mut told = Duration::ZERO;
-    let mut found = look_at(first(&shape), &mut report, &mut seen, limits.seed);
+    let mut found = look_at(first(&shape), &mut report, &mut seen, limits);
     loop {
         let broken = match found {
-            Ok(Some(_)) if way.len() >= MAX_DEPTH => Some("it goes on for ever".to_owned()),
+            Ok(Some(_)) if way.len() >= MAX_DEPTH => Some(Broken::new("L1", "it goes on for ever")),
             Ok(Some(step)) => {
                 way.push(step);
                 None
             }
             Ok(None) => None,
-            Err(words) => Some(words),
+            Err(broken) => Some(broken),
         };
         report.depth = report.depth.max(way.len());
         report.time = begin.elapsed();
-        if let Some(words) = broken {
+        if let Some(broken) = broken {
             let trace: Vec<Action> =
                 way.iter().filter_map(|step| step.actions.get(step.next.checked_sub(1)?)).copied().collect();
             let found_at = trace.len();
-            let (words, trace) = shorten(&shape, words, trace);
+            let (words, trace) = shorten(&shape, broken.to_string(), trace);
             report.end = End::Failed(Failure { words, trace, found_at });
             return report;
         }
@@ -182,19 +187,20 @@ pub fn search(shape: &Shape, limits: &Limits, mut tell: impl FnMut(&Report)) -> 
         };
         step.next += 1;
         report.steps += 1;
-        found = look_at(after(&step.state, action), &mut report, &mut seen, limits.seed);
+        found = look_at(after(&step.state, action), &mut report, &mut seen, limits);
     }
 }
 
 /// Looks at a state: whether it is new, what may happen next, and whether it is right where nothing does.
 fn look_at(
-    state: Result<State, String>,
+    state: Result<State, Broken>,
     report: &mut Report,
     seen: &mut HashSet<Print, BuildHasherDefault<Keep>>,
-    seed: u64,
-) -> Result<Option<Step>, String> {
+    limits: &Limits,
+) -> Result<Option<Step>, Broken> {
     let state = state?;
-    let print = state.print(seed);
+    report.outcomes.extend(state.told.iter().map(ToString::to_string));
+    let print = state.print(limits);
     if !seen.insert(print) {
         return Ok(None);
     }
@@ -205,22 +211,21 @@ fn look_at(
     let (actions, is_at_rest) = enabled(&state);
     if is_at_rest {
         report.rests += 1;
-        report.outcomes.extend(state.ledger.outcomes());
         state.check_at_rest()?;
     }
     Ok(Some(Step { state, actions, next: 0 }))
 }
 
-fn first(shape: &Rc<Shape>) -> Result<State, String> {
+fn first(shape: &Rc<Shape>) -> Result<State, Broken> {
     State::new(shape).begun()
 }
 
 /// The state after an action, or what is broken; a panic is a broken property too.
-fn after(state: &State, action: Action) -> Result<State, String> {
+fn after(state: &State, action: Action) -> Result<State, Broken> {
     catch_unwind(AssertUnwindSafe(|| state.after(action))).unwrap_or_else(|panic| {
         let words = panic.downcast_ref::<String>().map(String::as_str);
         let words = words.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no words");
-        Err(format!("a machine panics: {words}"))
+        Err(Broken::new("X2", format!("a machine panics: {words}")))
     })
 }
 
@@ -240,7 +245,7 @@ fn replay(shape: &Rc<Shape>, trace: &[Action]) -> Option<(String, usize)> {
         });
         match next {
             Ok(next) => state = next,
-            Err(words) => return Some((words, index + 1)),
+            Err(broken) => return Some((broken.to_string(), index + 1)),
         }
     }
     None

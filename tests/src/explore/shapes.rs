@@ -33,6 +33,8 @@ pub struct Budget {
     pub cuts: u8,
     /// Restarts of the server.
     pub restarts: u8,
+    /// Restarts of a client, from its very state.
+    pub client_restarts: u8,
     /// Copies of the server that are put aside for a restart.
     pub copies: u8,
     /// Texts that are lost on a wire that goes on.
@@ -76,6 +78,8 @@ pub struct Shape {
     pub on_superseded: OnSuperseded,
     /// How many messages a window holds.
     pub window: u32,
+    /// Whether messages take turns between two lanes.
+    pub has_lanes: bool,
 }
 
 impl Shape {
@@ -85,6 +89,7 @@ impl Shape {
             down: messages,
             cuts,
             restarts,
+            client_restarts: 0,
             copies: 0,
             losses: 0,
             cancels: 0,
@@ -106,6 +111,7 @@ impl Shape {
             attempts: 4,
             on_superseded: OnSuperseded::NewIdentity,
             window: 4,
+            has_lanes: false,
         }
     }
 
@@ -144,7 +150,16 @@ impl Shape {
         probe.budget.losses = 1;
         let mut twins = Self::plain("take-over", 1, 0, 0);
         (twins.budget.up, twins.budget.down, twins.budget.twins) = ([1, 0], 1, 1);
-        vec![quiet, one, restart, current, stale, cancel, deferral, expiry, deadline, probe, twins]
+        let mut client = Self::plain("client restart", 1, 0, 0);
+        client.budget.client_restarts = 1;
+        let mut lanes = Self { has_lanes: true, is_manual: true, ..Self::plain("two lanes", 2, 0, 0) };
+        lanes.budget.down = 0;
+        let mut attempts = Self { attempts: 2, ..Self::plain("attempts, one message", 1, 3, 0) };
+        attempts.budget.down = 0;
+        vec![
+            quiet, one, restart, current, stale, cancel, deferral, expiry, deadline, probe, twins, client, lanes,
+            attempts,
+        ]
     }
 
     /// Shapes that take minutes, or more memory than there is.
@@ -187,7 +202,16 @@ impl Shape {
         (twins.budget.up, twins.budget.down, twins.budget.twins) = ([1, 1], 1, 1);
         let mut stopped = Self { on_superseded: OnSuperseded::Stop, ..Self::plain("take-over, stopping", 1, 1, 0) };
         (stopped.budget.up, stopped.budget.down, stopped.budget.twins) = ([1, 1], 1, 1);
+        let mut client = Self::plain("client restart, (2,1,0)", 2, 1, 0);
+        (client.budget.client_restarts, client.budget.down) = (1, 1);
+        let mut held = Self { is_manual: true, ..Self::plain("client restart, hands", 0, 1, 0) };
+        (held.budget.client_restarts, held.budget.down) = (1, 2);
+        let mut lanes = Self { has_lanes: true, is_manual: true, ..Self::plain("two lanes, (2,1,0)", 2, 1, 0) };
+        lanes.budget.down = 0;
         vec![
+            client,
+            held,
+            lanes,
             welcome,
             late,
             attempts,
@@ -247,7 +271,7 @@ impl Shape {
     /// The settings of the server.
     pub(super) fn server(&self) -> server::Config {
         let mut config = server::Config::default();
-        config.detach_ttl = self.detach_ttl;
+        (config.detach_ttl, config.suspended_ttl) = (self.detach_ttl, self.detach_ttl);
         config.receipts.ttl = NEVER * 2;
         config.connection = self.connection();
         config

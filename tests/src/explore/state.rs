@@ -2,8 +2,10 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::hash::Hash;
 use std::rc::Rc;
+use std::time::Duration;
 
 use reattach_core::client::Client;
 use reattach_core::client::Secrets;
@@ -12,23 +14,27 @@ use reattach_core::id::ConnectionKey;
 use reattach_core::id::Epoch;
 use reattach_core::id::Fence;
 use reattach_core::id::InstanceId;
+use reattach_core::link::Handle;
+use reattach_core::outcome::Outcome;
 use reattach_core::server::Mint;
 use reattach_core::server::Server;
 use reattach_core::time::Instant;
 use reattach_core::wire::Frame;
 
+use crate::oracle::Oracle;
+use crate::oracle::Party;
+use crate::oracle::Rules;
+use crate::oracle::ServerCopy;
 use crate::world::frames_of;
 
+use super::actions::Program;
 use super::fingerprint::Eyes;
 use super::fingerprint::Fold;
 use super::fingerprint::ORIGIN;
 use super::fingerprint::Print;
-use super::ledger::Causes;
-use super::ledger::Ledger;
-use super::ledger::Party;
+use super::search::Limits;
 use super::shapes::Budget;
 use super::shapes::HORIZON;
-use super::shapes::Memory;
 use super::shapes::Shape;
 use super::wires::Item;
 use super::wires::Way;
@@ -62,6 +68,45 @@ impl<M: Clone + Hash> Part<M> {
     }
 }
 
+/// The oracle, which states share in the same way.
+#[derive(Clone, Debug)]
+pub(super) struct Account {
+    oracle: Rc<Oracle>,
+    print: Cell<Option<Print>>,
+}
+
+impl Account {
+    pub(super) fn get(&self) -> &Oracle {
+        &self.oracle
+    }
+
+    pub(super) fn get_mut(&mut self) -> &mut Oracle {
+        self.print.set(None);
+        Rc::make_mut(&mut self.oracle)
+    }
+
+    fn print(&self, eyes: Eyes) -> Print {
+        let print = self.print.get().unwrap_or_else(|| {
+            let mut fold = Fold::new(eyes);
+            if eyes.remembers {
+                self.oracle.hash(&mut fold);
+            } else {
+                self.oracle.fingerprint(eyes.now, &mut fold);
+            }
+            fold.print()
+        });
+        self.print.set(Some(print));
+        print
+    }
+}
+
+/// A copy of the server for a restart, and what its applications knew then.
+#[derive(Clone, Debug)]
+pub(super) struct Copy {
+    pub(super) server: Part<Server>,
+    pub(super) known: Rc<ServerCopy>,
+}
+
 /// A world.
 #[derive(Clone, Debug)]
 pub(super) struct State {
@@ -69,16 +114,17 @@ pub(super) struct State {
     pub(super) now: Instant,
     pub(super) clients: Vec<Part<Client>>,
     pub(super) server: Part<Server>,
-    /// A copy of the server for a restart.
-    pub(super) copy: Option<Part<Server>>,
+    pub(super) copy: Option<Copy>,
     pub(super) wires: BTreeMap<u64, Wire>,
     pub(super) opened: u64,
-    pub(super) ledger: Ledger,
+    /// The wire that each client asked for last.
+    pub(super) newest: [u64; 2],
+    pub(super) account: Account,
+    /// What somebody still means to decide about, even if it is too late.
+    pub(super) undecided: BTreeSet<(Party, Handle)>,
     pub(super) left: Budget,
-    /// How often each client was told of an attach that began an epoch.
-    pub(super) fresh: [u8; 2],
-    /// How many connections the server let expire.
-    pub(super) expired: u8,
+    /// The outcomes that were told in the last step, which follow from it.
+    pub(super) told: Vec<Outcome>,
 }
 
 /// The connection of every client's first identity.
@@ -98,10 +144,11 @@ impl State {
             copy: None,
             wires: BTreeMap::new(),
             opened: 0,
-            ledger: Ledger::default(),
+            newest: [0; 2],
+            account: Account { oracle: Rc::new(Oracle::new(rules(shape))), print: Cell::new(None) },
+            undecided: BTreeSet::new(),
             left: shape.budget,
-            fresh: [0; 2],
-            expired: 0,
+            told: Vec::new(),
         }
     }
 
@@ -124,34 +171,33 @@ impl State {
     }
 
     /// What it is known by. The clock stands in it only as what everything else is measured from.
-    pub(super) fn print(&self, seed: u64) -> Print {
+    pub(super) fn print(&self, limits: &Limits) -> Print {
+        let (seed, remembers) = (limits.seed, limits.is_whole);
         // How long ago something was shows only in when a peer is asked about it.
-        let eyes = Eyes { now: self.now, forgets: self.shape.ack_timeout > HORIZON, seed };
+        let eyes = Eyes { now: self.now, forgets: self.shape.ack_timeout > HORIZON, seed, remembers };
         let mut fold = Fold::new(eyes);
         for client in &self.clients {
             client.print(eyes).hash(&mut fold);
         }
         self.server.print(eyes).hash(&mut fold);
-        self.copy.as_ref().map(|copy| copy.print(eyes)).hash(&mut fold);
-        (&self.wires, self.opened, &self.ledger, self.left, self.fresh, self.expired).hash(&mut fold);
+        self.account.print(eyes).hash(&mut fold);
+        if let Some(copy) = &self.copy {
+            copy.server.print(eyes).hash(&mut fold);
+            if remembers {
+                copy.known.hash(&mut fold);
+            } else {
+                self.account.get().fingerprint_copy(&copy.known, self.now, &mut fold);
+            }
+        }
+        (&self.wires, self.opened, self.newest, &self.undecided, self.left).hash(&mut fold);
         fold.print()
     }
 
-    /// What was done so far that explains what follows.
-    pub(super) fn causes(&self) -> Causes {
-        let (all, left) = (&self.shape.budget, &self.left);
-        let restarts = all.restarts - left.restarts;
-        let forgot = if self.shape.memories == [Memory::Current] { 0 } else { restarts };
-        let lost = (all.cuts - left.cuts) + (all.losses - left.losses) + restarts;
-        let twins = all.twins - left.twins;
-        Causes {
-            faults: lost + (all.rushes - left.rushes) + twins,
-            losses: forgot + twins + self.expired,
-            forgot,
-            lost,
-            has_waited: self.now > ORIGIN,
-            now: self.now,
-        }
+    /// Whether anything was done after which messages may be written again.
+    pub(super) fn has_gone_wrong(&self) -> bool {
+        let Budget { up, down, cancels, copies, .. } = self.left;
+        let quiet = Budget { up, down, cancels, copies, ..self.shape.budget };
+        self.left != quiet
     }
 
     /// When the next machine wants to be woken.
@@ -167,12 +213,12 @@ impl State {
     }
 
     /// Who wants to be woken by then.
-    pub(super) fn woken_at(&self, at: Instant) -> impl Iterator<Item = Party> {
+    pub(super) fn woken_at(&self, at: Instant) -> impl Iterator<Item = Program> {
         let is_due = |timer: Option<Instant>| timer.is_some_and(|timer| timer <= at);
         let clients: Vec<usize> =
             (0..self.clients.len()).filter(|index| is_due(self.clients[*index].get().poll_timeout())).collect();
-        let server = is_due(self.server.get().poll_timeout()).then_some(Party::Server);
-        clients.into_iter().map(Party::Client).chain(server)
+        let server = is_due(self.server.get().poll_timeout()).then_some(Program::Server);
+        clients.into_iter().map(Program::Client).chain(server)
     }
 
     /// Time passes. What was fingerprinted before looks different from here.
@@ -181,8 +227,9 @@ impl State {
             self.now = at;
             self.clients.iter().for_each(|client| client.print.set(None));
             self.server.print.set(None);
+            self.account.print.set(None);
             if let Some(copy) = &self.copy {
-                copy.print.set(None);
+                copy.server.print.set(None);
             }
         }
     }
@@ -194,5 +241,23 @@ impl State {
         let is_greeting =
             |frame: &Frame<'_>| matches!(frame, Frame::Hello(_) | Frame::Challenge(_) | Frame::Welcome(_));
         !frames_of(text).iter().any(is_greeting)
+    }
+}
+
+/// What the machines are configured to do. Nothing is held against time: what is to be over at rest is.
+fn rules(shape: &Shape) -> Rules {
+    let (client, server) = (shape.client(), shape.server());
+    Rules {
+        client: client.connection.link,
+        server: server.connection.link,
+        receipts: server.receipts,
+        detach_ttl: server.detach_ttl,
+        suspended_ttl: server.suspended_ttl,
+        max_connections: server.max_connections,
+        max_per_principal: server.max_per_principal,
+        failures: client.reconnect.breaker.failures,
+        tries: client.reconnect.attempts,
+        skew: Duration::ZERO,
+        slack: None,
     }
 }

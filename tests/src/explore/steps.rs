@@ -9,6 +9,8 @@ use reattach_core::client::Status;
 use reattach_core::connection::Currency;
 use reattach_core::connection::Incoming;
 use reattach_core::id::InstanceId;
+use reattach_core::id::Lane;
+use reattach_core::id::Name;
 use reattach_core::id::TransportId;
 use reattach_core::link::Decision;
 use reattach_core::link::Delivery;
@@ -16,22 +18,25 @@ use reattach_core::link::Handle;
 use reattach_core::link::Outgoing;
 use reattach_core::outcome::Failure;
 use reattach_core::outcome::Outcome;
-use reattach_core::outcome::SendFailed;
 use reattach_core::server;
 use reattach_core::server::PeerEvent;
-use reattach_core::server::Refusal;
-use reattach_core::server::RegistryEvent;
 use reattach_core::server::Server;
 use reattach_core::time::Instant;
 use reattach_core::wire::CloseCode;
 use reattach_core::wire::Payload;
 
+use crate::oracle;
+use crate::oracle::Broken;
+use crate::oracle::Checked;
+use crate::oracle::Fault;
+use crate::oracle::Party;
+use crate::oracle::Restart;
+
 use super::actions::Action;
+use super::actions::Program;
 use super::actions::Verdict;
-use super::ledger::Party;
-use super::ledger::Terms;
-use super::shapes::LEASE;
 use super::shapes::Memory;
+use super::state::Copy;
 use super::state::Part;
 use super::state::State;
 use super::state::base;
@@ -40,39 +45,49 @@ use super::wires::Item;
 use super::wires::Way;
 use super::wires::Wire;
 
-/// What was found out: nothing, or what is broken.
-pub(super) type Checked = Result<(), String>;
-
 impl State {
     /// The state after an action.
     ///
     /// # Errors
     ///
-    /// Words for a property that does not hold.
-    pub(super) fn after(&self, action: Action) -> Result<Self, String> {
+    /// A property that does not hold.
+    pub(super) fn after(&self, action: Action) -> Result<Self, Broken> {
         let mut next = self.clone();
+        next.told.clear();
         next.act(action)?;
-        next.wires.retain(|_, wire| wire.client.lives || wire.server.lives);
-        next.check()?;
+        next.finish_step()?;
         Ok(next)
     }
 
     /// The world begins: the first client asks for a transport.
-    pub(super) fn begun(mut self) -> Result<Self, String> {
+    pub(super) fn begun(mut self) -> Result<Self, Broken> {
         self.begin()?;
+        self.finish_step()?;
         Ok(self)
+    }
+
+    /// All is said that follows from what happened.
+    fn finish_step(&mut self) -> Checked {
+        self.wires.retain(|_, wire| wire.client.lives || wire.server.lives);
+        if !self.undecided.is_empty() {
+            let oracle = self.account.get();
+            self.undecided.retain(|what| oracle.in_hands().any(|other| other == *what));
+        }
+        self.account.get_mut().check_step()?;
+        self.check()
     }
 
     fn act(&mut self, action: Action) -> Checked {
         match action {
             Action::Send(by) => self.send(by),
             Action::Deliver(wire, way) => self.deliver(wire, way),
-            Action::Take(by, index) => self.take(by, index),
+            Action::Take(by) => self.take(by),
             Action::Decide(by, handle, verdict) => self.decide(by, handle, verdict),
             Action::Cancel(by, number) => self.cancel(by, number),
             Action::Cut(wire, up, down) => self.cut(wire, up, down),
             Action::Lose(wire, way) => {
                 self.left.losses -= 1;
+                self.account.get_mut().on_fault(wire, Fault::Dropped);
                 self.wires.get_mut(&wire).and_then(|wire| wire.end_mut(way).coming.pop_front());
                 Ok(())
             }
@@ -80,10 +95,12 @@ impl State {
             Action::Wake(of) => self.wake(of),
             Action::Copy => {
                 self.left.copies -= 1;
-                self.copy = Some(self.server.clone());
+                let known = Rc::new(self.account.get().copy_server());
+                self.copy = Some(Copy { server: self.server.clone(), known });
                 Ok(())
             }
             Action::Restart(memory, keep) => self.restart(memory, keep),
+            Action::RestartClient(client, keep) => self.restart_client(client, keep),
             Action::Begin => {
                 self.left.twins -= 1;
                 self.begin()
@@ -92,33 +109,47 @@ impl State {
     }
 
     fn begin(&mut self) -> Checked {
-        let client = self.client();
+        let (client, index) = (self.client(), self.clients.len());
+        self.account.get_mut().on_client(index, client.connection_id());
         self.clients.push(Part::new(client));
-        self.drain(Party::Client(self.clients.len() - 1))
+        self.drain(Program::Client(index))
     }
 
-    fn send(&mut self, by: Party) -> Checked {
-        let (name, all, left) = match by {
-            Party::Client(index) => (index as u8 + 1, self.shape.budget.up[index], &mut self.left.up[index]),
-            Party::Server => (0, self.shape.budget.down, &mut self.left.down),
-        };
-        let number = (name, all - *left);
-        *left -= 1;
-        let payload = Payload::new(&number).map_err(|error| error.to_string())?;
+    /// How many messages a program has sent, of how many.
+    fn sent(&self, by: Program) -> (u8, u8) {
+        let (all, left) = (&self.shape.budget, &self.left);
+        match by {
+            Program::Client(index) => (all.up[index] - left.up[index], all.up[index]),
+            Program::Server => (all.down - left.down, all.down),
+        }
+    }
+
+    /// The lane of the next message that a program sends.
+    pub(super) fn lane_of(&self, by: Program) -> Lane {
+        let is_right = self.sent(by).0 % 2 == 1;
+        let name = Name::new(if is_right { "right" } else { "left" }).ok().filter(|_| self.shape.has_lanes);
+        name.map_or(Lane::DEFAULT, Lane::from)
+    }
+
+    fn send(&mut self, by: Program) -> Checked {
+        let who = if let Program::Client(index) = by { index as u32 + 1 } else { 0 };
+        let number = who * 10 + u32::from(self.sent(by).0);
+        let payload = Payload::new(&[number]).map_err(|error| Broken::new("harness", error.to_string()))?;
         let mut message = Outgoing::from(payload).hands(2);
         (message.is_idempotent, message.within) = (self.shape.is_idempotent, self.shape.within);
-        let terms = Terms {
-            is_idempotent: message.is_idempotent,
-            has_deadline: message.within.is_some(),
-            attempts: self.shape.attempts,
-            hands: message.hands,
+        message.lane = self.lane_of(by);
+        let (party, id) = match by {
+            Program::Client(index) => {
+                self.left.up[index] -= 1;
+                (Party::Client(index), self.clients[index].get_mut().send(message.clone(), self.now))
+            }
+            Program::Server => {
+                self.left.down -= 1;
+                (Party::Server(base()), self.server.get_mut().send(&base(), message.clone(), self.now))
+            }
         };
-        let id = match by {
-            Party::Client(index) => self.clients[index].get_mut().send(message, self.now),
-            Party::Server => self.server.get_mut().send(&base(), message, self.now),
-        };
-        let id = id.map_err(|error| format!("{number:?} is refused although there is room: {error}"))?;
-        self.ledger.on_sent(by, number, id, terms);
+        let refused = |error| Broken::new("S7", format!("{number} is refused although there is room: {error}"));
+        self.account.get_mut().on_sent(party, number, id.map_err(refused)?, &message, self.now)?;
         self.drain(by)
     }
 
@@ -132,6 +163,9 @@ impl State {
         if !lived {
             return Ok(());
         }
+        if let Item::Closed(_) = item {
+            self.account.get_mut().on_told_closed(number, end_of(way));
+        }
         match way {
             Way::Up => {
                 let (server, transport) = (self.server.get_mut(), at_server);
@@ -144,7 +178,7 @@ impl State {
                     }
                     Item::Closed(code) => server.handle_input(server::Input::Closed { transport, code: *code }, now),
                 }
-                self.drain(Party::Server)
+                self.drain(Program::Server)
             }
             Way::Down => {
                 let (client, transport) = (self.clients[side].get_mut(), at_client);
@@ -157,30 +191,37 @@ impl State {
                     }
                     Item::Closed(code) => client.handle_input(client::Input::Closed { transport, code: *code }, now),
                 }
-                self.drain(Party::Client(side))
+                self.drain(Program::Client(side))
             }
         }
     }
 
     /// An application takes the next message.
-    fn take(&mut self, by: Party, index: usize) -> Checked {
-        let delivery = match by {
-            Party::Client(client) => self.clients[client].get_mut().take(self.now),
-            Party::Server => {
-                let cid = self.server.get().connections().nth(index).copied();
-                cid.and_then(|cid| self.server.get_mut().take(&cid, self.now))
+    fn take(&mut self, by: Party) -> Checked {
+        let (delivery, is_left) = match by {
+            Party::Client(client) => (self.clients[client].get_mut().take(self.now), false),
+            Party::Server(cid) => {
+                let handed_over =
+                    |server: &Server| server.peer(&cid).map(|peer| peer.connection().link().counters().handed_over);
+                let before = handed_over(self.server.get());
+                let delivery = self.server.get_mut().take(&cid, self.now);
+                // What came before the end of an earlier connection is no concern of this one.
+                let is_left = before == handed_over(self.server.get());
+                (delivery, is_left)
             }
         };
         if let Some(Delivery::Message(handed)) = delivery {
-            let number = handed.payload.parse().map_err(|error| format!("a payload has changed: {error}"))?;
-            let until = self.now + LEASE;
-            self.ledger.on_handed(by, number, &handed, until, self.causes())?;
+            let parsed: Result<[u32; 1], _> = handed.payload.parse();
+            let [number] = parsed.map_err(|error| Broken::new("S5", format!("a payload has changed: {error}")))?;
+            self.account.get_mut().on_handed(by, number, &handed, is_left, self.now)?;
+            self.undecided.extend(handed.handle.map(|handle| (by, handle)));
         }
-        self.drain(by)
+        self.drain(program_of(by))
     }
 
+    /// An application decides. Where it is told that it is too late, it lets the matter rest.
     fn decide(&mut self, by: Party, handle: Handle, verdict: Verdict) -> Checked {
-        let code = "busy".parse().map_err(|_| "a code")?;
+        let code = "busy".parse().map_err(|_| Broken::new("harness", "a code"))?;
         let decision = match verdict {
             Verdict::Accept => Decision::Accept,
             Verdict::Reject => Decision::Reject { code, reason: String::new() },
@@ -188,26 +229,28 @@ impl State {
         };
         let result = match by {
             Party::Client(index) => self.clients[index].get_mut().decide(handle, decision.clone(), self.now),
-            Party::Server => self.server.get_mut().decide(&base(), handle, decision.clone(), self.now),
+            Party::Server(cid) => self.server.get_mut().decide(&cid, handle, decision.clone(), self.now),
         };
-        self.ledger.on_decided(by, handle, &decision, result, self.causes())?;
-        self.drain(by)
+        self.undecided.remove(&(by, handle));
+        self.account.get_mut().on_decided(by, handle, &decision, result, self.now)?;
+        self.drain(program_of(by))
     }
 
-    fn cancel(&mut self, by: Party, number: (u8, u8)) -> Checked {
+    fn cancel(&mut self, by: Party, number: u32) -> Checked {
         self.left.cancels -= 1;
-        let found = self.ledger.withdrawable().find(|(_, other, _)| *other == number);
+        let found = self.account.get().withdrawable().find(|(of, other, _)| (*of, *other) == (by, number));
         let Some((_, _, id)) = found else { return Ok(()) };
         let result = match by {
             Party::Client(index) => self.clients[index].get_mut().cancel(&id, self.now),
-            Party::Server => self.server.get_mut().cancel(&base(), &id, self.now),
+            Party::Server(cid) => self.server.get_mut().cancel(&cid, &id, self.now),
         };
-        self.ledger.on_cancelled(number, result)?;
-        self.drain(by)
+        self.account.get_mut().on_cancelled(by, &id, result.is_ok(), self.now)?;
+        self.drain(program_of(by))
     }
 
     fn cut(&mut self, number: u64, up: usize, down: usize) -> Checked {
         self.left.cuts -= 1;
+        self.account.get_mut().on_fault(number, Fault::Cut);
         if let Some(wire) = self.wires.get_mut(&number) {
             break_off(&mut wire.server, up);
             break_off(&mut wire.client, down);
@@ -221,37 +264,41 @@ impl State {
         wire.is_open = true;
         wire.server.lives = true;
         let (transport, side) = (wire.transport, wire.side);
+        self.account.get_mut().on_accepted(number);
         let input = server::Input::Accepted { transport: TransportId(number), address: None, mint };
         self.server.get_mut().handle_input(input, self.now);
         self.clients[side].get_mut().handle_input(client::Input::Opened { transport, token: None }, self.now);
-        self.drain(Party::Server)?;
-        self.drain(Party::Client(side))
+        self.drain(Program::Server)?;
+        self.drain(Program::Client(side))
     }
 
-    fn wake(&mut self, of: Party) -> Checked {
+    fn wake(&mut self, of: Program) -> Checked {
         let at = self.next_timer().unwrap_or(self.now);
-        self.left.rushes -= u8::from(!self.may_pass_to(at));
+        if !self.may_pass_to(at) {
+            self.left.rushes -= 1;
+            self.account.get_mut().on_fault_everywhere(Fault::Stalled);
+        }
         self.wake_at(of, at)
     }
 
     /// A machine is woken at a time.
-    pub(super) fn wake_at(&mut self, of: Party, at: Instant) -> Checked {
+    pub(super) fn wake_at(&mut self, of: Program, at: Instant) -> Checked {
         self.advance(at);
         let now = self.now;
         let next = match of {
-            Party::Client(index) => {
+            Program::Client(index) => {
                 self.clients[index].get_mut().handle_timeout(now);
                 self.drain(of)?;
                 self.clients[index].get().poll_timeout()
             }
-            Party::Server => {
+            Program::Server => {
                 self.server.get_mut().handle_timeout(now);
                 self.drain(of)?;
                 self.server.get().poll_timeout()
             }
         };
         if next.is_some_and(|next| next <= now) {
-            Err(format!("a timer of {of:?} is due after it fired"))
+            Err(Broken::new("L3", format!("a timer of {of:?} is due after it fired")))
         } else {
             Ok(())
         }
@@ -262,38 +309,65 @@ impl State {
         self.left.restarts -= 1;
         let life = self.shape.budget.restarts - self.left.restarts;
         let instance = InstanceId::from_bytes([0x0f + life; 16]);
-        let server = match memory {
-            Memory::Current => self.server.get().clone().restored(instance, Currency::Current, self.now),
-            Memory::Stale => {
-                let copy = self.copy.take().ok_or("there is no copy")?;
-                copy.get().clone().restored(instance, Currency::Stale, self.now)
-            }
-            Memory::None => Server::new(self.shape.server(), self.now),
-        };
-        if memory != Memory::Current {
-            self.ledger.on_gone(|party| party == Party::Server);
-        }
-        self.ledger.on_sealed(Party::Server);
-        self.server = Part::new(server);
-        for wire in self.wires.values_mut().filter(|wire| wire.is_open) {
+        for (number, wire) in self.wires.iter_mut().filter(|(_, wire)| wire.is_open) {
+            self.account.get_mut().on_fault(*number, Fault::Crashed);
             wire.server = End::default();
             break_off(&mut wire.client, keep);
         }
-        self.drain(Party::Server)
+        let oracle = self.account.get_mut();
+        oracle.on_server_down();
+        let server = match memory {
+            Memory::Current => {
+                oracle.on_server_restarted(Restart::Current, None, self.now);
+                self.server.get().clone().restored(instance, Currency::Current, self.now)
+            }
+            Memory::Stale => {
+                let copy = self.copy.take().ok_or_else(|| Broken::new("harness", "there is no copy"))?;
+                oracle.on_server_restarted(Restart::Stale, Some(&copy.known), self.now);
+                copy.server.get().clone().restored(instance, Currency::Stale, self.now)
+            }
+            Memory::None => {
+                oracle.on_server_restarted(Restart::Lost, None, self.now);
+                Server::new(self.shape.server(), self.now)
+            }
+        };
+        self.server = Part::new(server);
+        self.drain(Program::Server)
+    }
+
+    /// A client dies and comes back from its very state. Whatever is on its way to it is lost, and of what is on its way to the
+    /// server the first `keep` arrive.
+    fn restart_client(&mut self, index: usize, keep: usize) -> Checked {
+        self.left.client_restarts -= 1;
+        let life = self.shape.budget.client_restarts - self.left.client_restarts;
+        let instance = InstanceId::from_bytes([0xd0 + 0x10 * index as u8 + life; 16]);
+        for (number, wire) in self.wires.iter_mut().filter(|(_, wire)| wire.side == index) {
+            self.account.get_mut().on_fault(*number, Fault::Crashed);
+            wire.client = End::default();
+            break_off(&mut wire.server, keep);
+        }
+        let oracle = self.account.get_mut();
+        oracle.on_client_restarted(index);
+        oracle.on_client_wires_dead(index);
+        self.newest[index] = 0;
+        let client = self.clients[index].get().clone().restored(instance, Currency::Current, self.now);
+        self.clients[index] = Part::new(client);
+        self.drain(Program::Client(index))
     }
 
     /// Does what a machine asks for, and what follows from that.
-    fn drain(&mut self, of: Party) -> Checked {
+    fn drain(&mut self, of: Program) -> Checked {
         let mut asked = VecDeque::new();
         match of {
-            Party::Client(index) => {
+            Program::Client(index) => {
                 while let Some(output) = self.clients[index].get_mut().poll_output() {
                     self.on_client_output(index, output, &mut asked)?;
                 }
             }
-            Party::Server => {
+            Program::Server => {
+                let mut welcomed = None;
                 while let Some(output) = self.server.get_mut().poll_output() {
-                    self.on_server_output(output)?;
+                    self.on_server_output(output, &mut welcomed)?;
                 }
             }
         }
@@ -304,20 +378,21 @@ impl State {
     }
 
     /// An application takes whatever there is.
-    fn take_all(&mut self, by: Party) -> Checked {
+    fn take_all(&mut self, by: Program) -> Checked {
         match by {
-            Party::Client(client) => {
+            Program::Client(client) => {
                 while self.clients[client].get().has_delivery() {
-                    self.take(by, 0)?;
+                    self.take(Party::Client(client))?;
                 }
             }
-            Party::Server => {
-                let has_delivery = |state: &Self| {
+            Program::Server => {
+                let next = |state: &Self| {
                     let server = state.server.get();
-                    server.connections().position(|cid| server.peer(cid).is_some_and(server::Peer::has_delivery))
+                    let has_delivery = |cid| server.peer(cid).is_some_and(server::Peer::has_delivery);
+                    server.connections().find(|cid| has_delivery(cid)).copied()
                 };
-                while let Some(index) = has_delivery(self) {
-                    self.take(by, index)?;
+                while let Some(cid) = next(self) {
+                    self.take(Party::Server(cid))?;
                 }
             }
         }
@@ -328,86 +403,70 @@ impl State {
         match output {
             client::Output::Open { transport } => {
                 self.opened += 1;
+                self.newest[side] = self.opened;
+                self.account.get_mut().on_asked(self.opened, side);
                 self.wires.insert(self.opened, Wire::asked(side, transport));
                 asked.push_back(self.opened);
                 Ok(())
             }
             client::Output::Write { transport, text } => {
-                let wire = self.live_wire(side, transport)?;
+                let (number, wire) = self.live_wire(side, transport)?;
                 if !wire.is_open {
-                    return Err(format!("something is written on {transport:?} before it is open"));
+                    return Err(Broken::new("S5", format!("something is written on {transport:?} before it is open")));
                 }
                 wire.client.written += text.len() as u64;
                 let written = wire.client.written;
-                wire.server.put(Item::Text(Rc::from(text)));
+                let text = Rc::from(text);
+                wire.server.put(Item::Text(Rc::clone(&text)));
+                self.account.get_mut().on_write(number, oracle::End::Client, &text)?;
                 let input = client::Input::Progress { transport, read: 0, written };
                 self.clients[side].get_mut().handle_input(input, self.now);
                 Ok(())
             }
             client::Output::Close { transport, code } => {
-                let wire = self.live_wire(side, transport)?;
+                let (number, wire) = self.live_wire(side, transport)?;
                 wire.client = End::default();
                 wire.server.put(Item::Closed(code));
-                Ok(())
+                self.account.get_mut().on_close(number, oracle::End::Client)
             }
-            client::Output::Event(event) => self.on_client_event(side, &event),
-        }
-    }
-
-    fn live_wire(&mut self, side: usize, transport: TransportId) -> Result<&mut Wire, String> {
-        let mut wires = self.wires.values_mut();
-        let wire = wires.find(|wire| wire.side == side && wire.transport == transport && wire.client.lives);
-        wire.ok_or_else(|| format!("an output of client {side} names {transport:?}, which is dead"))
-    }
-
-    fn on_client_event(&mut self, side: usize, event: &Event) -> Checked {
-        let (by, causes) = (Party::Client(side), self.causes());
-        match event {
-            Event::Attached { resumed: true } | Event::Delayed { id: _ } => Ok(()),
-            Event::Attached { resumed: false } => {
-                self.fresh[side] += 1;
-                self.ledger.on_sealed(by);
-                let is_explained = self.fresh[side] <= 1 || causes.losses > 0;
-                if is_explained { Ok(()) } else { Err("an epoch ends without a cause".to_owned()) }
-            }
-            Event::Detached { ended } | Event::TryFailed { ended } => {
-                if causes.faults > 0 {
-                    Ok(())
-                } else {
-                    Err(format!("a transport ends without a cause: {ended}"))
+            client::Output::Event(event) => {
+                if let Event::SendFailed(failed) = &event {
+                    self.note_failure(&failed.failure);
+                } else if let Event::Delivered { .. } = &event {
+                    self.told.push(Outcome::Delivered);
                 }
+                let wire = Some(self.newest[side]).filter(|wire| *wire > 0);
+                self.account.get_mut().on_client_event(side, wire, &event, self.now)
             }
-            Event::Delivered { id } => self.ledger.on_outcome(by, id, Outcome::Delivered, causes),
-            Event::SendFailed(failed) => self.on_failed(by, failed),
-            Event::Superseded | Event::IdentityChanged { .. } if self.clients.len() > 1 => {
-                self.ledger.on_sealed(by);
-                Ok(())
-            }
-            Event::Superseded
-            | Event::IdentityChanged { .. }
-            | Event::FrameSkipped { .. }
-            | Event::PeerBrokeProtocol { .. }
-            | Event::Failed { .. }
-            | Event::Closed { .. }
-            | _ => Err(format!("{by:?} is told {event:?}")),
         }
     }
 
-    fn on_failed(&mut self, by: Party, failed: &SendFailed) -> Checked {
-        let causes = self.causes();
-        match &failed.failure {
-            Failure::ForGood(outcome) => self.ledger.on_outcome(by, &failed.id, outcome.clone(), causes),
-            Failure::ForNow { attempt, .. } => self.ledger.on_put_off(by, &failed.id, *attempt, causes),
+    fn note_failure(&mut self, failure: &Failure) {
+        if let Failure::ForGood(outcome) = failure {
+            self.told.push(outcome.clone());
         }
     }
 
-    fn on_server_output(&mut self, output: server::Output) -> Checked {
+    fn live_wire(&mut self, side: usize, transport: TransportId) -> Result<(u64, &mut Wire), Broken> {
+        let mut wires = self.wires.iter_mut();
+        let wire = wires.find(|(_, wire)| wire.side == side && wire.transport == transport && wire.client.lives);
+        let wire = wire.map(|(number, wire)| (*number, wire));
+        wire.ok_or_else(|| Broken::new("S5", format!("an output of client {side} names {transport:?}, which is dead")))
+    }
+
+    /// `welcomed` is the wire on which a welcome has just been written.
+    fn on_server_output(&mut self, output: server::Output, welcomed: &mut Option<u64>) -> Checked {
         match output {
             server::Output::Write { transport, text } => {
                 let wire = self.server_wire(transport)?;
                 wire.server.written += text.len() as u64;
                 let written = wire.server.written;
-                wire.client.put(Item::Text(Rc::from(text)));
+                let text: Rc<str> = Rc::from(text);
+                wire.client.put(Item::Text(Rc::clone(&text)));
+                if text.starts_with("{\"t\":\"welcome\"") {
+                    *welcomed = Some(transport.0);
+                }
+                self.account.get_mut().on_write(transport.0, oracle::End::Server, &text)?;
                 let input = server::Input::Progress { transport, read: 0, written };
                 self.server.get_mut().handle_input(input, self.now);
                 Ok(())
@@ -416,61 +475,25 @@ impl State {
                 let wire = self.server_wire(transport)?;
                 wire.server = End::default();
                 wire.client.put(Item::Closed(code));
-                Ok(())
+                self.account.get_mut().on_close(transport.0, oracle::End::Server)
             }
-            server::Output::Authenticate { .. } => Err("nobody authenticates".to_owned()),
-            server::Output::Peer { cid: _, event } => self.on_peer_event(&event),
-            server::Output::Registry(event) => self.on_registry_event(&event),
-        }
-    }
-
-    fn server_wire(&mut self, transport: TransportId) -> Result<&mut Wire, String> {
-        let wire = self.wires.get_mut(&transport.0).filter(|wire| wire.server.lives);
-        wire.ok_or_else(|| format!("an output of the server names {transport:?}, which is dead"))
-    }
-
-    fn on_peer_event(&mut self, event: &PeerEvent) -> Checked {
-        let (by, causes) = (Party::Server, self.causes());
-        match event {
-            PeerEvent::Attached { resumed: true } | PeerEvent::Delayed { id: _ } => Ok(()),
-            PeerEvent::Attached { resumed: false } => {
-                self.ledger.on_sealed(by);
-                Ok(())
-            }
-            PeerEvent::Detached { ended } => {
-                if causes.faults > 0 {
-                    Ok(())
-                } else {
-                    Err(format!("a transport ends without a cause: {ended}"))
+            server::Output::Authenticate { .. } => Err(Broken::new("J1", "nobody authenticates")),
+            server::Output::Peer { cid, event } => {
+                if let PeerEvent::SendFailed(failed) = &event {
+                    self.note_failure(&failed.failure);
+                } else if let PeerEvent::Delivered { .. } = &event {
+                    self.told.push(Outcome::Delivered);
                 }
+                let wire = welcomed.filter(|_| matches!(event, PeerEvent::Attached { .. }));
+                self.account.get_mut().on_peer_event(cid, wire, &event, self.now)
             }
-            PeerEvent::Delivered { id } => self.ledger.on_outcome(by, id, Outcome::Delivered, causes),
-            PeerEvent::SendFailed(failed) => self.on_failed(by, failed),
-            PeerEvent::Closed { .. } if self.expired > 0 => {
-                self.ledger.on_sealed(by);
-                Ok(())
-            }
-            PeerEvent::FrameSkipped { .. } | PeerEvent::PeerBrokeProtocol { .. } | PeerEvent::Closed { .. } | _ => {
-                Err(format!("the server is told {event:?}"))
-            }
+            server::Output::Registry(event) => self.account.get_mut().on_registry_event(&event, self.now),
         }
     }
 
-    fn on_registry_event(&mut self, event: &RegistryEvent) -> Checked {
-        let has_twin = self.clients.len() > 1;
-        let is_explained = match event {
-            RegistryEvent::Registered { .. } => true,
-            RegistryEvent::Refused { refusal: Refusal::Timeout | Refusal::Stale, .. } => self.causes().faults > 0,
-            RegistryEvent::Refused { refusal: Refusal::Superseded | Refusal::Overtaken, .. } => has_twin,
-            RegistryEvent::TakenOver { .. } => has_twin,
-            RegistryEvent::Expired { .. } => {
-                self.expired += 1;
-                self.causes().faults > 0
-            }
-            RegistryEvent::Removed { .. } => self.expired > 0,
-            RegistryEvent::Refused { .. } | RegistryEvent::Fenced { .. } | _ => false,
-        };
-        if is_explained { Ok(()) } else { Err(format!("nothing explains {event:?}")) }
+    fn server_wire(&mut self, transport: TransportId) -> Result<&mut Wire, Broken> {
+        let wire = self.wires.get_mut(&transport.0).filter(|wire| wire.server.lives);
+        wire.ok_or_else(|| Broken::new("S5", format!("an output of the server names {transport:?}, which is dead")))
     }
 
     /// Whether a client tries, or has stopped for good.
@@ -485,6 +508,20 @@ impl End {
         if self.lives {
             self.coming.push_back(item);
         }
+    }
+}
+
+const fn end_of(way: Way) -> oracle::End {
+    match way {
+        Way::Up => oracle::End::Server,
+        Way::Down => oracle::End::Client,
+    }
+}
+
+const fn program_of(party: Party) -> Program {
+    match party {
+        Party::Client(index) => Program::Client(index),
+        Party::Server(_) => Program::Server,
     }
 }
 

@@ -1,6 +1,7 @@
 //! For whoever sees what applications see, and no wires: over real sockets nobody knows which of them carried what.
 
 use reattach_core::id::ConnectionId;
+use reattach_core::id::Principal;
 
 use super::Checked;
 use super::Oracle;
@@ -21,7 +22,7 @@ impl Oracle {
     ///
     /// What contradicts the design.
     pub fn on_connection(&mut self, cid: ConnectionId) -> Checked {
-        self.connections.on_registered(cid, self.rules.max_connections)
+        self.connections.on_registered(cid, &Principal::Connection(cid), self.rules.max_connections)
     }
 
     /// Whatever wires a client has were disturbed.

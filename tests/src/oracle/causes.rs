@@ -1,6 +1,8 @@
 //! What happened to each party that may cost it messages, and when it happened last.
 
 use std::collections::BTreeMap;
+use std::hash::Hash;
+use std::hash::Hasher;
 
 use super::Party;
 
@@ -13,6 +15,8 @@ pub enum Why {
     Ended,
     /// An epoch ended.
     EpochEnded,
+    /// One ended of which the other side kept no receipt, for a reason.
+    ReceiptLost,
     /// It stopped trying.
     GaveUp,
     /// Another instance took the connection over.
@@ -45,5 +49,20 @@ impl Causes {
     /// Whether it ever happened.
     pub(super) fn ever(&self, party: Party, why: Why) -> bool {
         self.last.contains_key(&(party, why))
+    }
+
+    /// Everything that happened to a party after that message was sent, as bits.
+    pub(super) fn all_since(&self, party: Party, order: usize) -> u32 {
+        let of_party = self.last.iter().filter(|((of, _), last)| *of == party && **last > order);
+        of_party.fold(0, |bits, ((_, why), _)| bits | 1 << *why as u32)
+    }
+
+    /// Of what ever happened, that which is asked about without a message: see the callers of [`Causes::ever`].
+    pub(super) fn fingerprint(&self, hasher: &mut impl Hasher) {
+        for (party, why) in self.last.keys() {
+            if !matches!(why, Why::EpochEnded | Why::ReceiptLost | Why::GaveUp | Why::Superseded) {
+                (party, why).hash(hasher);
+            }
+        }
     }
 }

@@ -1,12 +1,19 @@
 //! Which epochs began and ended, which client knows of which, and who expired.
 
+mod holders;
+mod prints;
+mod receipts;
+mod tries;
+
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use reattach_core::id::ConnectionId;
+use reattach_core::id::Principal;
 use reattach_core::time::Instant;
 
+use self::receipts::Receipts;
 use super::Broken;
 use super::Checked;
 use super::Party;
@@ -35,6 +42,9 @@ struct Client {
     strikes: u32,
     /// How many tries in a row have failed.
     failures: u32,
+    /// How many wires have ended since one was certainly good for more than a welcome.
+    ends: u32,
+    is_attached: bool,
     /// How many epochs it was told to begin.
     epochs: u32,
 }
@@ -49,6 +59,7 @@ impl Client {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Entry {
     is_registered: bool,
+    principal: Option<Principal>,
     /// How many instances there ever were.
     lives: u32,
     epoch: u64,
@@ -58,6 +69,8 @@ struct Entry {
     memory: u64,
     attached: Option<u64>,
     was_attached: bool,
+    /// The last epoch in which the server has certainly heard from the client: it keeps no receipt of any other.
+    joined: Option<u64>,
     /// Whether the state is an older one that has not begun another epoch.
     is_stale: bool,
     detached_at: Option<Instant>,
@@ -81,6 +94,7 @@ pub(super) struct Connections {
     /// Numbers epochs and memories.
     numbers: u64,
     is_server_old: bool,
+    receipts: Receipts,
 }
 
 impl Connections {
@@ -109,6 +123,8 @@ impl Connections {
             restarts: 0,
             strikes: 0,
             failures: 0,
+            ends: 0,
+            is_attached: false,
             epochs: 0,
         };
         self.clients.insert(client, it);
@@ -117,7 +133,9 @@ impl Connections {
     pub(super) fn on_client_restarted(&mut self, client: usize) {
         let cid = self.cid_of(client);
         self.entries.entry(cid).or_default().lives += 1;
-        self.client(client).restarts += 1;
+        let client = self.client(client);
+        client.restarts += 1;
+        client.is_attached = false;
     }
 
     pub(super) fn on_client_gone(&mut self, client: usize) {
@@ -126,6 +144,9 @@ impl Connections {
 
     pub(super) fn on_server_restarted(&mut self, how: Restart, copy: Option<&Self>, now: Instant) {
         self.is_server_old |= how == Restart::Stale;
+        if how != Restart::Current {
+            self.receipts.on_lost();
+        }
         let mut numbers = self.numbers;
         for (cid, entry) in &mut self.entries {
             let then = copy.and_then(|copy| copy.entries.get(cid)).filter(|then| then.is_registered);
@@ -141,7 +162,7 @@ impl Connections {
                 entry.is_end_wanted |= entry.is_closing;
                 entry.was_attached = then.is_some_and(|then| then.was_attached);
                 entry.is_stolen = then.is_some_and(|then| then.is_stolen);
-                (entry.holder, entry.evicted) = (None, BTreeSet::new());
+                (entry.holder, entry.evicted, entry.joined) = (None, BTreeSet::new(), None);
             }
             entry.is_registered = is_registered;
             entry.is_stale = is_registered && (entry.is_stale || is_old);
@@ -180,6 +201,14 @@ impl Connections {
         self.clients[&client].epoch
     }
 
+    /// Whether a party is in an epoch that can end: none has begun before its first attach, and nothing was written.
+    pub(super) fn had_epoch(&self, party: Party) -> bool {
+        match party {
+            Party::Client(client) => self.clients[&client].epoch.is_some() || self.clients[&client].is_copy,
+            Party::Server(cid) => self.entries.get(&cid).is_some_and(|entry| entry.was_attached),
+        }
+    }
+
     pub(super) const fn is_server_old(&self) -> bool {
         self.is_server_old
     }
@@ -203,6 +232,12 @@ impl Connections {
 
     pub(super) fn count(&self) -> usize {
         self.entries.values().filter(|entry| entry.is_registered).count()
+    }
+
+    /// How many belong to a principal.
+    pub(super) fn count_of(&self, principal: &Principal) -> usize {
+        let is_its = |entry: &&Entry| entry.is_registered && entry.principal.as_ref() == Some(principal);
+        self.entries.values().filter(is_its).count()
     }
 
     pub(super) fn wire_of(&self, cid: &ConnectionId) -> Option<u64> {
@@ -239,6 +274,13 @@ impl Connections {
         }
     }
 
+    /// Whether another life goes on from an older state of a client, and may send again what that one has sent.
+    pub(super) fn is_copied(&self, party: Party) -> bool {
+        let Party::Client(client) = party else { return false };
+        let of_its_names = |other: &Client| other.cids.iter().any(|cid| self.clients[&client].cids.contains(cid));
+        self.clients.values().any(|other| other.is_copy && of_its_names(other))
+    }
+
     /// Where a receiver stands.
     pub(super) fn place_of(&self, party: Party, is_left: bool) -> Place {
         let (epoch, memory) = match party {
@@ -256,16 +298,17 @@ impl Connections {
         }
     }
 
+    /// Whether a client's machine has nothing more to do, or waits for its application.
+    pub(super) fn has_stopped(&self, party: Party) -> bool {
+        matches!(party, Party::Client(client) if self.clients[&client].is_over || self.clients[&client].is_stopped)
+    }
+
     /// Whether a party may say that it has.
     pub(super) fn may_have_ended(&self, party: Party) -> bool {
         match party {
             Party::Client(client) => self.has_ended(party) || self.clients[&client].is_stopped,
             Party::Server(cid) => self.has_ended(party) || !self.is_registered(&cid),
         }
-    }
-
-    pub(super) fn is_closing(&self, party: Party) -> bool {
-        self.has_ended(party)
     }
 
     /// Whether the application at the other end wants the connection to end, or has ended it.
@@ -290,18 +333,15 @@ impl Connections {
     }
 
     pub(super) fn on_over(&mut self, client: usize) {
-        self.client(client).is_over = true;
+        let client = self.client(client);
+        (client.is_over, client.is_attached) = (true, false);
     }
 
-    pub(super) fn on_try_failed(&mut self, client: usize) {
-        self.client(client).failures += 1;
-    }
-
-    /// How many tries in a row have failed; a server makes none.
-    pub(super) fn failures(&self, party: Party) -> u32 {
+    /// Whether a party has been told that it is attached, and not that it is not any more.
+    pub(super) fn is_attached(&self, party: Party) -> bool {
         match party {
-            Party::Client(client) => self.clients[&client].failures,
-            Party::Server(_) => 0,
+            Party::Client(client) => self.clients[&client].is_attached,
+            Party::Server(cid) => self.wire_of(&cid).is_some(),
         }
     }
 
@@ -318,12 +358,10 @@ impl Connections {
         self.clients[&client].epoch.is_some_and(is_over)
     }
 
-    pub(super) fn on_failed(&mut self, client: usize) {
-        self.client(client).is_stopped = true;
-    }
-
-    pub(super) fn on_superseded(&mut self, client: usize) {
-        self.client(client).is_stopped = true;
+    /// A client stops trying, or stops for another instance.
+    pub(super) fn on_stopped(&mut self, client: usize) {
+        let client = self.client(client);
+        (client.is_stopped, client.is_attached) = (true, false);
     }
 
     pub(super) fn on_epoch_forgotten(&mut self, client: usize) {
@@ -353,54 +391,24 @@ impl Connections {
         self.entry(cid).is_suspended = true;
     }
 
-    pub(super) fn on_registered(&mut self, cid: ConnectionId, max: usize) -> Checked {
+    pub(super) fn on_registered(&mut self, cid: ConnectionId, principal: &Principal, max: usize) -> Checked {
         self.numbers += 1;
         let memory = self.numbers;
         let is_end_wanted = self.clients_of(cid).into_iter().any(|client| self.clients[&client].is_closing);
         let entry = self.entry(cid);
         let was_registered = core::mem::replace(&mut entry.is_registered, true);
+        entry.principal = Some(principal.clone());
         (entry.memory, entry.was_attached, entry.is_stale) = (memory, false, false);
         (entry.is_end_wanted, entry.is_expired, entry.is_closing) = (is_end_wanted, false, false);
         (entry.attached, entry.detached_at, entry.is_suspended) = (None, None, false);
-        (entry.holder, entry.evicted) = (None, BTreeSet::new());
+        (entry.holder, entry.evicted, entry.joined) = (None, BTreeSet::new(), None);
         check(!was_registered, "B2", || format!("{cid} is registered twice"))?;
         let count = self.count();
         check(count <= max, "B1", || format!("{count} connections are registered, and {max} are the most"))
     }
 
-    /// Somebody is attached; a connection belongs to one principal for life.
-    pub(super) fn check_owner(&mut self, cid: ConnectionId, is_thief: bool) -> Checked {
-        let entry = self.entry(cid);
-        if !entry.was_attached {
-            entry.is_stolen = is_thief;
-        }
-        check(entry.is_stolen == is_thief, "X1", || format!("{cid} is attached by another principal: {entry:?}"))
-    }
-
-    /// An instance is attached. Another one than holds the connection was asked first, and is none that was evicted before.
-    pub(super) fn check_holder(
-        &mut self,
-        cid: ConnectionId,
-        instance: Option<(usize, u32)>,
-        was_asked: bool,
-    ) -> Checked {
-        let Some(instance) = instance else {
-            // A stranger that has the key: which instance it calls itself is not known here.
-            self.entry(cid).holder = None;
-            return Ok(());
-        };
-        let entry = self.entry(cid);
-        let before = entry.holder.replace(instance);
-        if let Some(before) = before.filter(|before| *before != instance) {
-            entry.evicted.insert(before);
-            check(was_asked, "X1", || format!("{instance:?} takes {cid} over unasked: {entry:?}"))?;
-        }
-        // A server remembers eight.
-        let is_back = entry.evicted.contains(&instance) && entry.evicted.len() <= 8;
-        check(!is_back, "J1", || format!("{instance:?} was evicted from {cid} and is back: {entry:?}"))
-    }
-
     /// A wire is attached at the server. Returns the number of the epoch.
+    #[expect(clippy::too_many_arguments, reason = "each is what an attach is held against")]
     pub(super) fn on_attached_server(
         &mut self,
         cid: ConnectionId,
@@ -408,6 +416,8 @@ impl Connections {
         client: Option<usize>,
         known: Option<u64>,
         resumed: bool,
+        rules: &Rules,
+        now: Instant,
     ) -> Result<u64, Broken> {
         let is_copy = client.is_none_or(|client| self.clients[&client].is_copy);
         self.numbers += 1;
@@ -423,17 +433,42 @@ impl Connections {
         } else {
             let has_cause = !is_known || entry.is_stale || is_copy;
             check(has_cause, "J1", || format!("{cid} begins another epoch without a cause: {entry:?}"))?;
-            entry.epoch = fresh;
+            let before = core::mem::replace(&mut entry.epoch, fresh);
+            if entry.was_attached {
+                let was_joined = entry.joined == Some(before) && !entry.is_stale;
+                self.receipts.on_ended((cid, before), was_joined, &rules.receipts, now);
+            }
         }
+        let entry = self.entry(cid);
         (entry.was_attached, entry.is_stale, entry.attached) = (true, false, Some(wire));
         (entry.detached_at, entry.is_suspended) = (None, false);
-        Ok(entry.epoch)
+        let epoch = entry.epoch;
+        if resumed {
+            self.on_joined(Party::Server(cid));
+            self.receipts.on_named(cid);
+        }
+        Ok(epoch)
+    }
+
+    /// The server has heard from the client in the present epoch, if that is who has.
+    pub(super) fn on_joined(&mut self, party: Party) {
+        if let Party::Server(cid) = party {
+            let entry = self.entry(cid);
+            entry.joined = Some(entry.epoch);
+        }
+    }
+
+    /// Whether the receipt of an epoch that a client names is certainly there.
+    pub(super) fn has_receipt(&self, cid: ConnectionId, named: Option<u64>, rules: &Rules, now: Instant) -> bool {
+        let is_copied = self.clients.values().any(|client| client.is_copy && client.cids.contains(&cid));
+        let is_there = |epoch| self.receipts.is_there((cid, epoch), &rules.receipts, now);
+        named.is_some_and(is_there) && !is_copied
     }
 
     /// A client hears its welcome.
     pub(super) fn on_attached_client(&mut self, client: usize, epoch: u64, resumed: bool) -> Checked {
         let it = self.client(client);
-        (it.is_stopped, it.failures) = (false, 0);
+        (it.is_stopped, it.failures, it.is_attached) = (false, 0, true);
         let before = it.epoch.replace(epoch);
         it.epochs += u32::from(!resumed);
         let fits = (before == Some(epoch)) == resumed || it.is_copy;
@@ -502,12 +537,27 @@ impl Connections {
         Ok(())
     }
 
-    pub(super) fn on_removed(&mut self, cid: &ConnectionId) -> Checked {
+    pub(super) fn on_removed(&mut self, cid: &ConnectionId, rules: &Rules, now: Instant) -> Checked {
+        let entry = self.entry(*cid);
+        if entry.was_attached {
+            let (epoch, was_joined) = (entry.epoch, entry.joined == Some(entry.epoch) && !entry.is_stale);
+            self.receipts.on_ended((*cid, epoch), was_joined, &rules.receipts, now);
+        }
         let entry = self.entry(*cid);
         let was_registered = core::mem::replace(&mut entry.is_registered, false);
         let has_cause = was_registered && (entry.is_expired || entry.is_end_wanted);
         (entry.attached, entry.detached_at) = (None, None);
         check(has_cause, "J1", || format!("{cid} is removed without a cause: {entry:?}"))
+    }
+
+    /// The epochs that clients and connections can still be in.
+    pub(super) fn epochs(&self) -> impl Iterator<Item = u64> {
+        let of_clients = self.clients.values().filter(|client| !client.is_gone).filter_map(|client| client.epoch);
+        of_clients.chain(self.entries.values().map(|entry| entry.epoch))
+    }
+
+    pub(super) fn is_attached_by(&self, wire: u64) -> bool {
+        self.entries.values().any(|entry| entry.attached == Some(wire))
     }
 
     fn client(&mut self, client: usize) -> &mut Client {

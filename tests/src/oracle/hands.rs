@@ -1,6 +1,8 @@
 //! What applications have in their hands, and until when they may decide about it.
 
 use std::collections::BTreeMap;
+use std::hash::Hash;
+use std::hash::Hasher;
 use std::time::Duration;
 
 use reattach_core::error::ApiMisuse;
@@ -14,6 +16,8 @@ use super::Checked;
 use super::Party;
 use super::check;
 use super::messages::Messages;
+use super::prints::Lens;
+use super::prints::time_of;
 
 /// A message in an application's hands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -70,13 +74,20 @@ impl Hands {
         check(before.is_none(), "S1", || format!("{to:?} is handed {number} by the handle of {before:?}"))
     }
 
-    /// An application decided.
+    /// Whether something is in hands of a connection that goes on.
+    pub(super) fn is_live(&self, by: Party, handle: Handle) -> bool {
+        self.held.get(&(by, handle)).is_some_and(|held| !held.has_ended)
+    }
+
+    /// An application decided. `deferral` is how long a message is put off that is put off for no certain time.
+    #[expect(clippy::too_many_arguments, reason = "each is what a decision is held against")]
     pub(super) fn on_decided(
         &mut self,
         by: Party,
         handle: Handle,
         decision: &Decision,
         result: Result<(), ApiMisuse>,
+        deferral: Duration,
         messages: &mut Messages,
         now: Instant,
     ) -> Checked {
@@ -89,8 +100,9 @@ impl Hands {
                 messages.on_rejected(held.number);
                 Ok(())
             }
-            Decision::Defer { .. } => {
-                messages.on_deferred(by, held.number, held.has_ended);
+            Decision::Defer { retry_after, .. } => {
+                let until = now + retry_after.unwrap_or(deferral);
+                messages.on_deferred(by, held.number, until, held.has_ended);
                 Ok(())
             }
             Decision::Abandon => {
@@ -163,12 +175,22 @@ impl Hands {
     }
 
     /// A receiver's connection has ended; what came before can perhaps be decided about.
-    pub(super) fn on_ended(&mut self, by: Party) {
+    pub(super) fn on_ended(&mut self, by: Party, messages: &mut Messages) {
+        messages.forget_delays(|of| of == by);
         self.held.iter_mut().filter(|((of, _), _)| *of == by).for_each(|(_, held)| held.has_ended = true);
     }
 
     /// A party is gone.
     pub(super) fn on_gone(&mut self, is_gone: impl Fn(Party) -> bool) {
         self.held.retain(|(of, _), _| !is_gone(*of));
+    }
+
+    /// What can still matter. Once a connection has ended, it is always too late.
+    pub(super) fn fingerprint(&self, lens: &Lens<'_>, hasher: &mut impl Hasher) {
+        self.held.len().hash(hasher);
+        for (key, held) in &self.held {
+            (key, held.number, held.has_ended).hash(hasher);
+            time_of((!held.has_ended).then_some(held.until), lens, hasher);
+        }
     }
 }

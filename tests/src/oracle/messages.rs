@@ -1,5 +1,8 @@
 //! What was sent, who was handed it and decided what, and which outcomes were told.
 
+mod outcomes;
+mod prints;
+
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -9,20 +12,17 @@ use reattach_core::id::MessageId;
 use reattach_core::link::Handed;
 use reattach_core::link::Outgoing;
 use reattach_core::link::Quota;
-use reattach_core::outcome::NotDelivered;
 use reattach_core::outcome::Outcome;
-use reattach_core::outcome::Unknown;
 use reattach_core::time::Instant;
 
 use super::Broken;
 use super::Checked;
 use super::Party;
-use super::Rules;
-use super::causes::Causes;
-use super::causes::Why;
 use super::check;
 use super::rooms;
 use super::rooms::Held;
+
+pub(super) use self::outcomes::Strikes;
 
 /// Where a receiver stands: in which epoch, and with which memory of names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -30,6 +30,14 @@ pub(super) struct Place {
     /// None where the connection had ended, and what it left is taken.
     pub(super) epoch: Option<u64>,
     pub(super) memory: u64,
+}
+
+impl Place {
+    /// Whether a receiver that stands at another place need not remember what came here. Which of a connection's earlier lives
+    /// something is taken from, nobody outside can tell.
+    fn is_forgotten_at(&self, other: Self) -> bool {
+        self.memory != other.memory || (self.epoch.is_none() && other.epoch.is_none())
+    }
 }
 
 /// One message, as nobody alone knows it.
@@ -46,6 +54,12 @@ struct Record {
     hands: u32,
     len: u64,
     id: MessageId,
+    /// The first message of each wire that it was written on. Where that was another one it cost that an attempt, or the wire
+    /// was good for something.
+    wires: Vec<u32>,
+    /// How many epochs have ended in which it was written, each of which costs an attempt too, and whether it was in this one.
+    renewals: u32,
+    was_written: bool,
     /// Who was handed it.
     holders: BTreeMap<Party, Holder>,
     /// How often it was handed over in all.
@@ -67,6 +81,8 @@ struct Holder {
     turns: u32,
     /// Whether it may come again: it was put off, or nobody decided before an end that it may outlive.
     is_put_off: bool,
+    /// Until when, where the program that put it off still runs.
+    put_off_until: Option<Instant>,
     /// Whether its connection has ended since, and left it to be taken.
     is_left: bool,
     /// When its last lease is over, where it has not decided since.
@@ -101,6 +117,8 @@ pub(super) struct Messages {
     owed: BTreeMap<Party, BTreeMap<MessageId, Owed>>,
     /// The place of the last message that one party has taken of another's lane.
     taken: BTreeMap<(Party, Party, Lane), usize>,
+    /// The same of what was sent again too, with the epoch in which it was taken.
+    taken_in: BTreeMap<(Party, Party, Lane), (Option<u64>, usize)>,
     /// Who sent each ephemeral message, and the last one of each key that was taken.
     ephemerals: BTreeMap<u32, (Party, usize)>,
     newest: BTreeMap<(Party, Party, String), usize>,
@@ -193,6 +211,9 @@ impl Messages {
             hands: message.hands,
             len: message.payload.len() as u64,
             id,
+            wires: Vec::new(),
+            renewals: 0,
+            was_written: false,
             holders: BTreeMap::new(),
             turns: 0,
             deferrals: 0,
@@ -228,6 +249,7 @@ impl Messages {
         handed: &Handed,
         place: Place,
         was_resent: bool,
+        now: Instant,
     ) -> Checked {
         self.counts[1] += 1;
         let record = self.records.get_mut(&number).expect("the sender was just looked up");
@@ -238,27 +260,48 @@ impl Messages {
         let (turn, may_come) = match record.holders.get(&to) {
             None => (1, !is_again || record.is_idempotent),
             Some(before) => {
-                let is_same = before.place.epoch == place.epoch || place.epoch.is_none();
-                let has_forgotten = !is_same && record.is_idempotent && before.place.memory != place.memory;
-                let may_come = before.is_put_off && (is_same || record.is_idempotent);
-                (if is_same { before.turns + 1 } else { 1 }, may_come || has_forgotten)
+                let has_forgotten = record.is_idempotent && before.place.is_forgotten_at(place);
+                let is_elsewhere = place.epoch.is_none() && has_forgotten && handed.turn == 1;
+                let is_same = before.place.epoch == place.epoch || (place.epoch.is_none() && !is_elsewhere);
+                let may_come_again = before.is_put_off && (is_same || record.is_idempotent);
+                (if is_same { before.turns + 1 } else { 1 }, may_come_again || (has_forgotten && !is_same))
             }
         };
+        let until = record.holders.get(&to).and_then(|holder| holder.put_off_until);
+        check(turn == 1 || until.is_none_or(|until| until <= now), "J1", || {
+            format!("{number} comes again at {now:?}, and was put off until {until:?}")
+        })?;
         check(may_come, "S1", || format!("{number} is handed over to {to:?} at {place:?} again: {record:?}"))?;
         check(handed.turn == turn, "S1", || format!("hand-over {turn} of {number} is counted as {}", handed.turn))?;
         check(turn <= record.hands, "S1", || format!("{number} is handed over too often: {record:?}"))?;
-        record
-            .holders
-            .insert(to, Holder { place, turns: turn, is_put_off: false, is_left: place.epoch.is_none(), lease: None });
+        record.holders.insert(
+            to,
+            Holder {
+                place,
+                turns: turn,
+                is_put_off: false,
+                put_off_until: None,
+                is_left: place.epoch.is_none(),
+                lease: None,
+            },
+        );
         record.turns += 1;
-        if record.is_idempotent && (was_resent || is_again) {
-            // It may be sent again behind its successors.
+        let (key, order) = ((to, record.by, record.lane.clone()), record.order);
+        let is_next = |before: usize| before < order || (is_again && before == order);
+        let is_resent = record.is_idempotent && (was_resent || is_again);
+        // What is sent again comes behind successors that were taken in an earlier epoch, and ahead of all others.
+        let in_epoch = self.taken_in.insert(key.clone(), (place.epoch, order));
+        let is_in_order = in_epoch.is_none_or(|(epoch, before)| epoch != place.epoch || is_next(before));
+        check(is_in_order || place.epoch.is_none(), "S1", || {
+            format!("{to:?} is handed {number} in {:?}, which was sent before what came before in it", place.epoch)
+        })?;
+        if is_resent {
             return Ok(());
         }
-        let (from, lane, order) = (record.by, record.lane.clone(), record.order);
-        let before = self.taken.insert((to, from, lane), order);
-        let is_next = before.is_none_or(|before| before < order || (is_again && before == order));
-        check(is_next, "S1", || format!("{to:?} is handed {number}, which was sent before what came before"))
+        let before = self.taken.insert(key, order);
+        check(before.is_none_or(is_next), "S1", || {
+            format!("{to:?} is handed {number}, which was sent before what came before")
+        })
     }
 
     pub(super) fn on_lease(&mut self, of: Party, number: u32, until: Option<Instant>) {
@@ -285,9 +328,12 @@ impl Messages {
         self.record(number).is_abandoned = true;
     }
 
-    pub(super) fn on_deferred(&mut self, by: Party, number: u32, has_ended: bool) {
+    pub(super) fn on_deferred(&mut self, by: Party, number: u32, until: Instant, has_ended: bool) {
         let record = self.record(number);
         record.deferrals += 1;
+        if let Some(holder) = record.holders.get_mut(&by) {
+            holder.put_off_until = Some(until);
+        }
         // Where the sender is gone for good, putting a message off gives it up.
         record.is_abandoned |= has_ended;
         record.may_come_again(by, true);
@@ -304,6 +350,14 @@ impl Messages {
         let record = self.record(number);
         record.is_abandoned = true;
         record.may_come_again(by, record.is_idempotent);
+    }
+
+    /// What some have put off may come at once: their connection has ended, and its timers with it.
+    pub(super) fn forget_delays(&mut self, is_it: impl Fn(Party) -> bool) {
+        for record in self.records.values_mut() {
+            let holders = record.holders.iter_mut().filter(|(party, _)| is_it(**party));
+            holders.for_each(|(_, holder)| holder.put_off_until = None);
+        }
     }
 
     /// An epoch of a receiver has ended: what it had put off comes no more, unless it may be sent again, or came on a connection
@@ -361,6 +415,17 @@ impl Messages {
     pub(super) fn on_epoch_over(&mut self, party: Party) {
         for owed in self.owed.get_mut(&party).into_iter().flat_map(BTreeMap::values_mut) {
             owed.may_hold = false;
+            let record = self.records.get_mut(&owed.number).expect("what is owed was sent");
+            let was_written = core::mem::take(&mut record.was_written);
+            record.renewals += u32::from(was_written && record.is_idempotent && !owed.is_told);
+        }
+    }
+
+    /// A message is written, on a wire on which this one was the first.
+    pub(super) fn on_written(&mut self, number: u32, first: u32) {
+        if let Some(record) = self.records.get_mut(&number) {
+            record.wires.push(first);
+            record.was_written = true;
         }
     }
 
@@ -373,120 +438,6 @@ impl Messages {
         let is_new = times > owed.deferrals_told || record.is_idempotent;
         owed.deferrals_told = times;
         check(is_new && times <= record.deferrals, "S4", || format!("{id} was put off {times} times: {record:?}"))
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "each is what an outcome is held against")]
-    pub(super) fn on_outcome(
-        &mut self,
-        party: Party,
-        id: &MessageId,
-        outcome: &Outcome,
-        causes: &Causes,
-        strikes: u32,
-        rules: &Rules,
-        now: Instant,
-    ) -> Checked {
-        let Some(owed) = self.owed.get_mut(&party).and_then(|owed| owed.get_mut(id)) else {
-            return Err(Broken::new("S4", format!("{party:?} is told of {id}, which it did not send: {outcome}")));
-        };
-        let number = owed.number;
-        check(!owed.is_told, "S4", || format!("{number} has its outcome, and then is {outcome}"))?;
-        owed.is_told = true;
-        owed.may_hold = matches!(
-            outcome,
-            Outcome::Unknown { reason: Unknown::VoidUnanswered | Unknown::Unreachable | Unknown::Superseded }
-        );
-        let (cancelled, is_copied) = (owed.cancelled, owed.is_copied);
-        let record = self.records.get_mut(&number).expect("what is owed was sent");
-        let link = rules.link(party);
-        let (age, void) = (link.age, link.void_timeout);
-        let lives = record.within.map_or(age, |within| within.min(age));
-        let is_old = record.at + lives <= now;
-        let since = |why| causes.since(party, why, record.order);
-        let is_withdrawn = cancelled.is_some() || is_old || strikes >= link.attempts || since(Why::GaveUp);
-        let is_epoch_over = since(Why::EpochEnded) || since(Why::Ended);
-        let is_over = |holder: &Holder| holder.lease.is_some_and(|until| until <= now + rules.skew);
-        let is_lease_over = record.holders.values().any(is_over);
-        let (is_true, has_cause) = match outcome {
-            Outcome::Delivered => {
-                self.counts[2] += 1;
-                (record.is_accepted, true)
-            }
-            Outcome::Rejected { .. } => {
-                self.counts[3] += 1;
-                let is_exhausted = record.turns >= record.hands || is_withdrawn || is_epoch_over;
-                let was_refused = record.is_rejected || (record.deferrals > 0 && is_exhausted);
-                (was_refused && !record.is_accepted, true)
-            }
-            Outcome::NotDelivered { reason } => {
-                self.counts[4] += 1;
-                let has_cause = match reason {
-                    NotDelivered::Cancelled => cancelled.is_some(),
-                    NotDelivered::Deadline => record.within.is_some() && is_old,
-                    NotDelivered::TooOld => record.at + age <= now,
-                    NotDelivered::Unavailable => record.is_fail_fast,
-                    NotDelivered::TooLarge => record.len > rules.client.max_payload.min(rules.server.max_payload),
-                    NotDelivered::Attempts => strikes >= link.attempts,
-                    NotDelivered::Voided => is_withdrawn || since(Why::Restored),
-                    NotDelivered::Closed => since(Why::Closed),
-                    NotDelivered::Ended => since(Why::Ended),
-                    NotDelivered::Forgotten => is_epoch_over,
-                    NotDelivered::Unreachable => since(Why::GaveUp),
-                    NotDelivered::Expired => since(Why::Expired),
-                    NotDelivered::Superseded => since(Why::Superseded),
-                    NotDelivered::Shutdown => since(Why::Shutdown),
-                    _ => false,
-                };
-                (record.turns == 0, has_cause)
-            }
-            Outcome::Unknown { reason } => {
-                self.counts[5] += 1;
-                let has_cause = match reason {
-                    Unknown::Abandoned => record.is_abandoned || is_lease_over,
-                    Unknown::InHands => record.turns > 0 && is_epoch_over,
-                    Unknown::VoidUnanswered => {
-                        let is_due = |asked: Instant| asked + void <= now;
-                        cancelled.is_some_and(is_due) || is_due(record.at + lives) || strikes >= link.attempts
-                    }
-                    Unknown::NoReceipt | Unknown::ReceiptNotFinal | Unknown::ReceiptUnclear | Unknown::EpochEnded => {
-                        since(Why::EpochEnded)
-                    }
-                    Unknown::Resent => record.is_idempotent && since(Why::EpochEnded),
-                    Unknown::Superseded => since(Why::Superseded),
-                    Unknown::Restored => since(Why::Restored),
-                    Unknown::Closed => since(Why::Closed),
-                    Unknown::Ended => since(Why::Ended),
-                    Unknown::Unreachable => since(Why::GaveUp),
-                    Unknown::Expired => since(Why::Expired),
-                    Unknown::Shutdown => since(Why::Shutdown),
-                    _ => false,
-                };
-                (true, has_cause)
-            }
-        };
-        let explains_itself = match outcome {
-            Outcome::Delivered | Outcome::Rejected { .. } => true,
-            Outcome::NotDelivered { reason } => matches!(
-                reason,
-                NotDelivered::Cancelled
-                    | NotDelivered::Deadline
-                    | NotDelivered::Unavailable
-                    | NotDelivered::TooOld
-                    | NotDelivered::TooLarge
-                    | NotDelivered::Attempts
-            ),
-            Outcome::Unknown { reason } => matches!(reason, Unknown::Abandoned | Unknown::VoidUnanswered),
-        };
-        if !explains_itself {
-            self.lost.get_or_insert_with(|| (number, outcome.clone()));
-        }
-        record.is_never |= matches!(outcome, Outcome::NotDelivered { .. } | Outcome::Rejected { .. });
-        check(is_true, "S3", || format!("{number} is {outcome}, and that is not true: {record:?}"))?;
-        check(has_cause, "J1", || format!("{number} is {outcome} without a cause: {record:?}"))?;
-        let Some(slack) = rules.slack.filter(|_| !is_copied) else { return Ok(()) };
-        check(now <= record.at + lives + void + slack, "L1", || {
-            format!("{number} is {outcome} only {:?} after it was sent: {record:?}", now - record.at)
-        })
     }
 
     pub(super) fn on_ephemeral(&mut self, by: Party, number: u32) {
@@ -503,6 +454,11 @@ impl Messages {
         })
     }
 
+    /// Whether nobody waits for anything that a party has sent.
+    pub(super) fn are_all_told(&self, by: Party) -> bool {
+        self.owed.get(&by).is_none_or(|owed| owed.values().all(|owed| owed.is_told))
+    }
+
     /// No message has an outcome that only a loss explains.
     pub(super) fn check_none_lost(&self) -> Checked {
         check(self.lost.is_none(), "S3", || format!("nothing happened that explains an outcome: {:?}", self.lost))
@@ -516,6 +472,12 @@ impl Messages {
             }
         }
         Ok(())
+    }
+
+    pub(super) fn withdrawable(&self) -> impl Iterator<Item = (Party, u32, MessageId)> {
+        let all = self.owed.iter().flat_map(|(party, owed)| owed.iter().map(|(id, owed)| (*party, *id, owed)));
+        let open = all.filter(|(_, _, owed)| !owed.is_told && owed.cancelled.is_none());
+        open.map(|(party, id, owed)| (party, owed.number, id))
     }
 
     fn record(&mut self, number: u32) -> &mut Record {

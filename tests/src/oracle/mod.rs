@@ -12,22 +12,30 @@
 //! | `rooms` | who holds how many places | B1, no refusal without a cause |
 //! | `wires` | which ends live, who closed them, what was written again | S5, J1, E1 |
 //! | `connections` | which epochs began, and why; who expired | J1, B2 |
+//! | `ends` | by when whoever closes has to be gone | L1 |
 //! | `causes` | what happened to each party that may cost messages | J1 |
 //! | `applications` | what is known without any wire | J1, S2 |
 //! | `losses` | whether anything was lost at all, in a run in which nothing should be | S3, L2 |
+//! | `lives` | which programs run, and from which state | |
 //! | `told` | what machines tell | all of them |
 //! | `bounds` | what one machine shows of itself | B1, L2 |
+//! | `prints` | what of it all can still matter | |
 //!
-//! Everything here can be cloned, compared and hashed, so that a model checker can keep it in a state.
+//! Everything here can be cloned, compared and hashed, so that a model checker can keep it in a state; what such a one takes for
+//! the same is [`Oracle::fingerprint`].
 
 mod applications;
 mod bounds;
 mod causes;
 mod connections;
+mod ends;
 mod hands;
+mod lives;
 mod losses;
 mod messages;
+mod prints;
 mod rooms;
+mod rules;
 mod told;
 mod wires;
 
@@ -39,7 +47,7 @@ use reattach_core::connection::Connection;
 use reattach_core::error::ApiMisuse;
 use reattach_core::id::ConnectionId;
 use reattach_core::id::MessageId;
-use reattach_core::link;
+use reattach_core::id::Principal;
 use reattach_core::link::Decision;
 use reattach_core::link::Handed;
 use reattach_core::link::Handle;
@@ -51,13 +59,16 @@ use reattach_core::time::Instant;
 pub use self::bounds::agree;
 pub use self::bounds::within_bounds;
 pub use self::causes::Why;
+pub use self::rules::Rules;
 pub use self::wires::End;
 pub use self::wires::Fault;
 
 use self::causes::Causes;
 use self::connections::Connections;
+use self::ends::Ends;
 use self::hands::Hands;
 use self::messages::Messages;
+use self::messages::Strikes;
 use self::wires::Wires;
 
 /// What contradicts the design.
@@ -99,37 +110,6 @@ pub enum Party {
     Server(ConnectionId),
 }
 
-/// How the machines are configured, as far as it bears on what is true.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Rules {
-    /// The clients' links.
-    pub client: link::Config,
-    /// The server's links.
-    pub server: link::Config,
-    /// How long a detached connection is kept.
-    pub detach_ttl: Duration,
-    /// How long one is kept whose client sleeps.
-    pub suspended_ttl: Duration,
-    /// The most transports at the server, and the most connections.
-    pub max_connections: usize,
-    /// How many tries in a row must fail before what would rather fail than wait fails.
-    pub failures: u32,
-    /// How far apart the clocks of two programs can be.
-    pub skew: Duration,
-    /// How much later than its time anything may happen, for clocks that jumped and programs that were stopped. Without it
-    /// nothing is held against time.
-    pub slack: Option<Duration>,
-}
-
-impl Rules {
-    fn link(&self, party: Party) -> &link::Config {
-        match party {
-            Party::Client(_) => &self.client,
-            Party::Server(_) => &self.server,
-        }
-    }
-}
-
 /// How a program came back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Restart {
@@ -150,6 +130,7 @@ pub struct Oracle {
     wires: Wires,
     connections: Connections,
     causes: Causes,
+    ends: Ends,
     knows_wires: bool,
 }
 
@@ -180,84 +161,8 @@ impl Oracle {
             wires: Wires::default(),
             connections: Connections::default(),
             causes,
+            ends: Ends::default(),
             knows_wires: true,
-        }
-    }
-
-    // Lives.
-
-    /// A client begins that nobody has been before, or one that has the key of another and nothing else.
-    pub fn on_client(&mut self, client: usize, cid: ConnectionId) {
-        self.connections.on_client(client, cid);
-    }
-
-    /// What a client's application knows now.
-    pub fn copy_client(&self, client: usize) -> ClientCopy {
-        ClientCopy { of: client, messages: self.messages.clone(), connections: self.connections.clone() }
-    }
-
-    /// Another life of a client goes on from a copy of an earlier one's state.
-    pub fn on_client_restored(&mut self, client: usize, copy: &ClientCopy, cid: ConnectionId) {
-        self.connections.on_client_copy(client, cid, copy.of, &copy.connections);
-        self.messages.on_copied(Party::Client(copy.of), Party::Client(client), &copy.messages);
-        self.note(Party::Client(client), Why::Restored);
-        self.note(Party::Client(client), Why::EpochEnded);
-        // Which of the two lives has joined which epoch, nobody keeps account of.
-        self.note(Party::Server(cid), Why::EpochEnded);
-    }
-
-    /// A client's program dies and goes on from its very state, as another instance. What its application had in its hands
-    /// nobody decides about any more.
-    pub fn on_client_restarted(&mut self, client: usize) {
-        self.hands.on_restarted(|party| party == Party::Client(client), &mut self.messages);
-        self.connections.on_client_restarted(client);
-        self.note(Party::Client(client), Why::Restored);
-    }
-
-    /// A client's program is gone for good.
-    pub fn on_client_gone(&mut self, client: usize) {
-        self.messages.on_gone(|party| party == Party::Client(client));
-        self.hands.on_gone(|party| party == Party::Client(client));
-        self.connections.on_client_gone(client);
-        self.wires.on_client_gone(client);
-    }
-
-    /// A client's program is gone: its ends of wires are dead.
-    pub fn on_client_wires_dead(&mut self, client: usize) {
-        self.wires.on_client_gone(client);
-    }
-
-    /// The server's program is gone, and its ends of wires with it.
-    pub fn on_server_down(&mut self) {
-        self.wires.on_server_gone();
-    }
-
-    /// What the server and its applications know now.
-    pub fn copy_server(&self) -> ServerCopy {
-        ServerCopy { messages: self.messages.clone(), connections: self.connections.clone() }
-    }
-
-    /// The server's program dies, and another one runs: from its very state, from a copy, or from nothing.
-    pub fn on_server_restarted(&mut self, how: Restart, copy: Option<&ServerCopy>, now: Instant) {
-        let is_server = |party| matches!(party, Party::Server(_));
-        match (how, copy) {
-            (Restart::Current, _) => self.hands.on_restarted(is_server, &mut self.messages),
-            (Restart::Stale, Some(copy)) => {
-                self.hands.on_sealed(is_server, true, &mut self.messages);
-                self.messages.on_server_copied(&copy.messages);
-            }
-            (Restart::Stale | Restart::Lost, _) => {
-                self.messages.on_gone(is_server);
-                self.hands.on_sealed(is_server, true, &mut self.messages);
-                self.hands.on_gone(is_server);
-            }
-        }
-        self.connections.on_server_restarted(how, copy.map(|copy| &copy.connections), now);
-        if how == Restart::Stale {
-            for cid in self.connections.known() {
-                self.note(Party::Server(cid), Why::Restored);
-                self.note(Party::Server(cid), Why::EpochEnded);
-            }
         }
     }
 
@@ -280,6 +185,11 @@ impl Oracle {
     /// The server's end of a wire lives from here on.
     pub fn on_accepted(&mut self, wire: u64) {
         self.wires.on_accepted(wire);
+    }
+
+    /// The server lets somebody in on a wire.
+    pub fn on_admitted(&mut self, wire: u64, principal: Principal) {
+        self.wires.on_admitted(wire, principal);
     }
 
     /// Somebody has injected a fault into a wire, or into one of the programs at its ends.
@@ -308,7 +218,23 @@ impl Oracle {
             let (epoch, restarts) = (self.connections.epoch_of_client(client), self.connections.restarts(client));
             self.wires.on_hello(wire, epoch, restarts);
         }
-        self.wires.on_write(wire, end, text)
+        let messages = self.wires.on_write(wire, end, text)?;
+        if let Some(client) = self.wires.client_of(wire).filter(|_| end == End::Client && self.wires.is_heard(wire)) {
+            self.connections.on_heard(client);
+        }
+        messages.into_iter().for_each(|(number, first)| self.messages.on_written(number, first));
+        Ok(())
+    }
+
+    /// A machine writes on a wire at some time by its own clock, and may be so late with what it writes by itself.
+    ///
+    /// # Errors
+    ///
+    /// What contradicts the design.
+    pub fn on_write_at(&mut self, wire: u64, end: End, text: &str, lateness: Duration, now: Instant) -> Checked {
+        let link = if end == End::Client { &self.rules.client } else { &self.rules.server };
+        self.wires.check_prompt(wire, end, link.ack_delay + lateness, now)?;
+        self.on_write(wire, end, text)
     }
 
     /// A machine closes a wire.
@@ -332,7 +258,7 @@ impl Oracle {
     /// What contradicts the design.
     pub fn check_step(&mut self) -> Checked {
         let connections = &self.connections;
-        self.wires.check_closes(|party| connections.is_closing(party))
+        self.wires.check_closes(|party| connections.has_ended(party))
     }
 
     /// Whether the server has welcomed somebody on a wire.
@@ -347,6 +273,7 @@ impl Oracle {
     /// What contradicts the design.
     pub fn check_time(&self, now: Instant) -> Checked {
         let Some(slack) = self.rules.slack else { return Ok(()) };
+        self.ends.check(&self.rules, now)?;
         self.connections.check_expiry(&self.rules, slack, now)
     }
 
@@ -417,13 +344,20 @@ impl Oracle {
         check(is_ours, "X1", || format!("{to:?} is handed {number}, which {from:?} sent to somebody else"))?;
         let lane = handed.lane.clone();
         self.hands.check_lane(to, number, &lane, is_left, &self.messages, now)?;
+        if !is_left {
+            self.connections.on_joined(to);
+        }
         let place = self.connections.place_of(to, is_left);
-        let was_resent = self.causes.since(from, Why::EpochEnded, self.messages.order(number));
-        self.messages.on_handed(to, number, handed, place, was_resent)?;
+        let was_resent =
+            self.causes.since(from, Why::EpochEnded, self.messages.order(number)) || self.connections.is_copied(from);
+        self.messages.on_handed(to, number, handed, place, was_resent, now)?;
         let until = now + self.rules.link(to).lease;
         match handed.handle {
             Some(handle) => self.hands.on_handed(to, handle, number, until, is_left, &mut self.messages),
             None => {
+                if !is_left {
+                    self.wires.on_taken(to, now);
+                }
                 self.messages.on_accepted(number);
                 Ok(())
             }
@@ -431,8 +365,14 @@ impl Oracle {
     }
 
     /// An ephemeral message was sent.
-    pub fn on_ephemeral(&mut self, by: Party, number: u32) {
+    ///
+    /// # Errors
+    ///
+    /// What contradicts the design.
+    pub fn on_ephemeral(&mut self, by: Party, number: u32) -> Checked {
         self.messages.on_ephemeral(by, number);
+        let may_send = self.connections.is_attached(by) || !self.knows_wires;
+        check(may_send, "S1", || format!("{by:?} sends the ephemeral {number}, and is not attached"))
     }
 
     /// An ephemeral message was handed over.
@@ -457,7 +397,11 @@ impl Oracle {
         result: Result<(), ApiMisuse>,
         now: Instant,
     ) -> Checked {
-        self.hands.on_decided(by, handle, decision, result, &mut self.messages, now)
+        if result.is_ok() && self.hands.is_live(by, handle) {
+            self.wires.on_taken(by, now);
+        }
+        let deferral = self.rules.link(by).deferral;
+        self.hands.on_decided(by, handle, decision, result, deferral, &mut self.messages, now)
     }
 
     /// An application asked for more time, or was told that it is too late.
@@ -494,7 +438,7 @@ impl Oracle {
             self.note(Party::Client(client), Why::Closed);
             self.note(Party::Server(cid), Why::Ended);
             self.connections.on_end_wanted(cid);
-            self.hands.on_ended(Party::Client(client));
+            self.hands.on_ended(Party::Client(client), &mut self.messages);
         }
     }
 
@@ -511,10 +455,10 @@ impl Oracle {
         for client in self.connections.clients_of(cid) {
             self.note(Party::Client(client), Why::Ended);
             self.note(Party::Client(client), Why::EpochEnded);
-            self.hands.on_ended(Party::Client(client));
+            self.hands.on_ended(Party::Client(client), &mut self.messages);
         }
         if why == Why::Shutdown {
-            self.hands.on_ended(Party::Server(cid));
+            self.hands.on_ended(Party::Server(cid), &mut self.messages);
         }
     }
 
@@ -565,13 +509,19 @@ impl Oracle {
         if self.connections.is_other_leaving(party) {
             self.note(party, Why::Ended);
         }
-        let strikes = self.connections.strikes(party);
+        if *outcome == Outcome::Delivered {
+            self.connections.on_joined(party);
+        }
+        // What is lost on a wire that lives costs an attempt too, and nothing that is written shows it.
+        let are_wires_known = self.knows_wires && !self.wires.has_lost_texts();
+        let strikes = Strikes { of_party: self.connections.strikes(party), are_wires_known };
         if *outcome == (Outcome::NotDelivered { reason: NotDelivered::Unavailable }) {
             let failures = self.connections.failures(party);
             check(failures >= self.rules.failures, "J1", || {
                 format!("{id} did not wait, and only {failures} tries have failed")
             })?;
         }
+        self.ends.on_outcome(party, outcome);
         self.messages.on_outcome(party, id, outcome, &self.causes, strikes, &self.rules, now)
     }
 }

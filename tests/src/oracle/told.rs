@@ -6,6 +6,7 @@ use reattach_core::id::ConnectionId;
 use reattach_core::id::MessageId;
 use reattach_core::outcome::Failure;
 use reattach_core::outcome::Outcome;
+use reattach_core::reconnect::GiveUp;
 use reattach_core::server::PeerClosed;
 use reattach_core::server::PeerEvent;
 use reattach_core::server::RegistryEvent;
@@ -42,25 +43,29 @@ impl Oracle {
                 self.wires.on_attached_client(wire);
                 let (epoch, was_resumed) = self.wires.answer_of(wire);
                 check(was_resumed == Some(*resumed), "J1", || format!("the welcome on {wire} was {was_resumed:?}"))?;
+                let had_epoch = self.connections.had_epoch(party);
                 self.connections.on_attached_client(client, epoch, *resumed)?;
                 if !resumed {
                     self.messages.on_epoch_over(party);
-                    self.note(party, Why::EpochEnded);
+                    if had_epoch {
+                        self.note(party, Why::EpochEnded);
+                    }
+                    if !self.wires.has_receipt(wire) {
+                        self.note(party, Why::ReceiptLost);
+                    }
                     self.hands.on_sealed(|of| of == party, false, &mut self.messages);
                 }
                 Ok(())
             }
             Event::Detached { ended } | Event::TryFailed { ended } => {
-                if self.connections.is_closing(party) {
+                if self.connections.has_ended(party) {
                     // It may give up without a word but its last one.
                     self.note(party, Why::GaveUp);
                 }
-                if let Event::TryFailed { .. } = event {
-                    self.connections.on_try_failed(client);
-                }
+                self.connections.on_wire_ended(client, matches!(event, Event::Detached { .. }));
                 if self.connections.has_other_ended(client) {
                     // It may have been the last word of the epoch.
-                    self.hands.on_ended(party);
+                    self.hands.on_ended(party, &mut self.messages);
                 }
                 self.check_end_unseen(party)?;
                 let Some(wire) = wire else { return Ok(()) };
@@ -79,13 +84,14 @@ impl Oracle {
                 if self.causes.ever(party, Why::Restored) {
                     self.note(party, Why::Restored);
                 }
-                self.connections.on_superseded(client);
-                self.hands.on_ended(party);
+                self.connections.on_stopped(client);
+                self.ends.on_over(party, &self.rules, now)?;
+                self.hands.on_ended(party, &mut self.messages);
                 Ok(())
             }
             Event::IdentityChanged { old: _, new } => {
                 self.connections.on_identity_changed(client, *new);
-                self.hands.on_ended(party);
+                self.hands.on_ended(party, &mut self.messages);
                 Ok(())
             }
             Event::FrameSkipped { error } => {
@@ -94,19 +100,28 @@ impl Oracle {
             }
             Event::PeerBrokeProtocol { error } => self.on_broken_protocol(party, wire, *error),
             Event::Failed { reason } => {
+                self.ends.on_over(party, &self.rules, now)?;
                 self.note(party, Why::GaveUp);
-                self.connections.on_failed(client);
-                self.hands.on_ended(party);
-                // Each of its tries ended with a cause of its own.
-                _ = reason;
-                Ok(())
+                self.connections.on_stopped(client);
+                self.hands.on_ended(party, &mut self.messages);
+                match reason {
+                    GiveUp::Exhausted { attempts, .. } if self.knows_wires => {
+                        self.connections.check_exhausted(client, *attempts)
+                    }
+                    // Each of its tries ended with a cause of its own.
+                    GiveUp::Exhausted { .. } | GiveUp::Unauthorized { .. } | GiveUp::Hopeless { .. } | _ => Ok(()),
+                }
             }
             Event::Closed { reason } => {
-                let is_wanted = self.connections.is_closing(party) || self.causes.ever(party, Why::Ended);
+                let is_wanted = self.connections.has_ended(party) || self.causes.ever(party, Why::Ended);
                 check(is_wanted, "J1", || format!("client {client} ended, and nobody wanted it: {reason:?}"))?;
+                if *reason == client::Closed::Flushed {
+                    self.check_flushed(party)?;
+                }
+                self.ends.on_over(party, &self.rules, now)?;
                 self.note(Party::Server(self.connections.cid_of(client)), Why::Ended);
                 self.connections.on_over(client);
-                self.hands.on_ended(party);
+                self.hands.on_ended(party, &mut self.messages);
                 Ok(())
             }
             other => Err(Broken::new("J1", format!("what is this? {other:?}"))),
@@ -129,11 +144,16 @@ impl Oracle {
                 self.connections.check_owner(cid, self.wires.has(wire, Fault::Thief))?;
                 let instance = self.wires.instance_of(wire);
                 self.connections.check_holder(cid, instance, self.wires.was_challenged(wire))?;
-                let epoch = self.connections.on_attached_server(cid, wire, client, known, *resumed)?;
-                self.wires.on_attached_server(wire, cid, epoch, *resumed);
+                let had_epoch = self.connections.had_epoch(party);
+                let epoch =
+                    self.connections.on_attached_server(cid, wire, client, known, *resumed, &self.rules, now)?;
+                let has_receipt = !resumed && self.connections.has_receipt(cid, known, &self.rules, now);
+                self.wires.on_attached_server(wire, cid, epoch, *resumed, has_receipt);
                 if !resumed {
                     self.messages.on_epoch_over(party);
-                    self.note(party, Why::EpochEnded);
+                    if had_epoch {
+                        self.note(party, Why::EpochEnded);
+                    }
                     self.hands.on_sealed(|of| of == party, false, &mut self.messages);
                 }
                 Ok(())
@@ -157,13 +177,17 @@ impl Oracle {
                     PeerClosed::Fenced | _ => false,
                 };
                 check(has_cause, "J1", || format!("{cid} ended, and nobody wanted it: {reason:?}"))?;
+                if matches!(reason, PeerClosed::Flushed | PeerClosed::Drained { in_time: true }) {
+                    self.check_flushed(party)?;
+                }
+                self.ends.on_over(party, &self.rules, now)?;
                 for client in self.connections.clients_of(cid) {
                     self.note(Party::Client(client), Why::Ended);
                     self.note(Party::Client(client), Why::EpochEnded);
                 }
                 self.connections.on_ended(cid);
                 self.messages.on_left(party);
-                self.hands.on_ended(party);
+                self.hands.on_ended(party, &mut self.messages);
                 Ok(())
             }
             PeerEvent::FrameSkipped { error } => {
@@ -186,7 +210,9 @@ impl Oracle {
     /// What contradicts the design.
     pub fn on_registry_event(&mut self, event: &RegistryEvent, now: Instant) -> Checked {
         match event {
-            RegistryEvent::Registered { cid, .. } => self.connections.on_registered(*cid, self.rules.max_connections),
+            RegistryEvent::Registered { cid, principal } => {
+                self.connections.on_registered(*cid, principal, self.rules.max_connections)
+            }
             RegistryEvent::Refused { transport, refusal } => {
                 let wire = transport.0;
                 let names = self.wires.client_of(wire).map(|client| self.connections.cids_of(client).to_vec());
@@ -195,7 +221,7 @@ impl Oracle {
                 let has_clones = names.iter().any(|cid| self.connections.lives(*cid) > 1);
                 let has_rivals = has_clones || self.wires.has_ghosts();
                 let rivals = Rivals { was_taken_over, has_rivals };
-                self.wires.on_refused(wire, *refusal, rivals, &self.rules, self.connections.count())
+                self.wires.on_refused(wire, *refusal, rivals, &self.rules, &self.connections)
             }
             RegistryEvent::TakenOver { cid } => self.connections.on_taken_over(*cid, self.wires.has_ghosts()),
             RegistryEvent::Expired { cid } => {
@@ -206,7 +232,7 @@ impl Oracle {
                 }
                 Ok(())
             }
-            RegistryEvent::Removed { cid } => self.connections.on_removed(cid),
+            RegistryEvent::Removed { cid } => self.connections.on_removed(cid, &self.rules, now),
             RegistryEvent::Fenced { .. } | _ => {
                 Err(Broken::new("J1", format!("within one thread nothing is late: {event:?}")))
             }
@@ -223,6 +249,12 @@ impl Oracle {
         }
     }
 
+    /// Who ends with nothing left has heard of all that it sent, and of nothing that its end cost it.
+    fn check_flushed(&self, party: Party) -> Checked {
+        let is_flushed = self.messages.are_all_told(party) && !self.ends.has_cost(party);
+        check(is_flushed, "J1", || format!("{party:?} says that it had nothing left to send, and it had"))
+    }
+
     fn on_delayed(&self, party: Party, id: &MessageId) -> Checked {
         let is_open = self.messages.is_open(party, id);
         check(is_open, "S4", || format!("{party:?} is told that {id} is delayed, which has its outcome"))
@@ -234,8 +266,9 @@ impl Oracle {
             let is_old = self.connections.is_server_old() || self.connections.is_copy(client);
             check(is_old, "J1", || format!("client {client} says that the server's state is old, and it is not"))?;
             self.note(party, Why::EpochEnded);
+            self.note(party, Why::ReceiptLost);
             self.connections.on_epoch_forgotten(client);
-            self.hands.on_ended(party);
+            self.hands.on_ended(party, &mut self.messages);
             self.wires.on_fault(wire, Fault::OldState);
             return Ok(());
         }

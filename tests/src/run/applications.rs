@@ -23,7 +23,8 @@ impl Run {
 
     pub(super) fn post(&mut self, way: Way, filling: usize, post: Post) -> Checked {
         let (now, sent) = (self.world.now, self.sent[way as usize]);
-        let message = outgoing(&format!("{sent} {}", "x".repeat(filling)), post);
+        let number = numbered(way, sent);
+        let message = outgoing(number, filling, post);
         let result = match way {
             Way::Up => self.world.clients[0].client.send(message.clone(), now),
             Way::Down => self.world.server.send(&self.cid, message.clone(), now),
@@ -32,7 +33,7 @@ impl Run {
             Ok(id) => {
                 self.sent[way as usize] += 1;
                 self.ids[way as usize].push(id);
-                self.oracle.on_sent(self.sender(way), numbered(way, sent), id, &message, now)
+                self.oracle.on_sent(self.sender(way), number, id, &message, now)
             }
             Err(error) => self.oracle.on_refused(self.sender(way), error, &message),
         }

@@ -21,7 +21,6 @@ use crate::oracle::Party;
 use crate::world::Heard;
 
 use super::Run;
-use super::numbered;
 
 /// What the oracle calls each wire: by its place among all that were asked for, also where nothing came of it.
 #[derive(Clone, Debug, Default)]
@@ -150,16 +149,14 @@ impl Run {
     }
 
     fn on_taken(&mut self, way: Way, to: Party, delivery: &Delivery, is_left: bool, now: Instant) -> Checked {
-        let text = delivery.payload().parse::<String>();
-        let text = text.map_err(|error| Broken::new("S5", format!("a payload was changed: {error}")))?;
-        let number = text.split(' ').next().and_then(|number| number.parse().ok());
-        let number = number.ok_or_else(|| Broken::new("S5", format!("a payload was changed: {text:?}")))?;
+        let parsed = delivery.payload().parse::<(u32, String)>();
+        let (number, _) = parsed.map_err(|error| Broken::new("S5", format!("a payload was changed: {error}")))?;
         match delivery {
             Delivery::Message(handed) => {
                 self.handles[way as usize].extend(handed.handle);
-                self.oracle.on_handed(to, numbered(way, number), handed, is_left, now)
+                self.oracle.on_handed(to, number, handed, is_left, now)
             }
-            Delivery::Ephemeral { key, .. } => self.oracle.on_ephemeral_handed(to, numbered(way, number), key.as_str()),
+            Delivery::Ephemeral { key, .. } => self.oracle.on_ephemeral_handed(to, number, key.as_str()),
         }
     }
 

@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use reattach_core::link::Decision;
 use reattach_core::link::Outgoing;
-
-use crate::world::payload;
+use reattach_core::wire::Payload;
 
 use super::name;
 
@@ -38,8 +37,8 @@ pub enum Verdict {
 }
 
 /// The message of a post.
-pub(super) fn outgoing(text: &str, post: Post) -> Outgoing {
-    let mut outgoing = Outgoing::from(payload(text));
+pub(super) fn outgoing(number: u32, filling: usize, post: Post) -> Outgoing {
+    let mut outgoing = Outgoing::from(numbered_payload(number, filling));
     if post.lane > 0 {
         outgoing = outgoing.in_lane(name(post.lane));
     }
@@ -63,4 +62,9 @@ impl Verdict {
             Self::Abandoned => Decision::Abandon,
         }
     }
+}
+
+/// What a message of this number carries.
+pub(super) fn numbered_payload(number: u32, filling: usize) -> Payload {
+    Payload::new(&(number, "x".repeat(filling))).expect("a number and a text are JSON")
 }

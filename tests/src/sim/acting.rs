@@ -15,6 +15,7 @@ use reattach_core::wire::CloseCode;
 use crate::oracle::Broken;
 use crate::oracle::Checked;
 use crate::oracle::Fault;
+use crate::oracle::Party;
 use crate::oracle::Restart;
 use crate::oracle::Why;
 
@@ -41,7 +42,7 @@ impl World<'_> {
         self.coverage.act(&act);
         match act {
             Act::Send(seat, post) => return self.send(number, seat, post),
-            Act::Ephemeral(seat, way, key) => self.send_ephemeral(number, seat, way, key),
+            Act::Ephemeral(seat, way, key) => return self.send_ephemeral(number, seat, way, key),
             Act::Cancel(seat, way, back) => return self.cancel(seat, way, back),
             Act::Extend(seat, way, millis) => return self.extend(seat, way, millis),
             Act::Close(seat, patience) => self.say_goodbye(seat, patience),
@@ -93,10 +94,11 @@ impl World<'_> {
         let now = self.now;
         let Some(seat) = self.running(seat) else { return };
         let it = &mut self.seats[seat];
-        let raw = it.program.show(now);
+        let (raw, local) = (it.program.show(now), it.program.latest);
         it.program.is_dirty = true;
         let client = it.client.as_mut().expect("it lives");
         let state = coverage::client_state(client, it.is_open);
+        self.oracle.on_patience(Party::Client(seat), local + Duration::from_millis(patience.unwrap_or(0)));
         match patience {
             Some(millis) => {
                 self.coverage.client(state, ClientEvent::Close);
@@ -134,6 +136,8 @@ impl World<'_> {
         if result.is_ok() {
             self.leaving.insert(cid);
             self.oracle.on_server_command(cid, Some(Why::Closed));
+            let patience = Duration::from_millis(patience.unwrap_or(0));
+            self.oracle.on_patience(Party::Server(cid), self.host.latest + patience);
         }
     }
 
@@ -191,6 +195,7 @@ impl World<'_> {
         for cid in cids {
             self.leaving.insert(cid);
             self.oracle.on_server_command(cid, Some(Why::Shutdown));
+            self.oracle.on_patience(Party::Server(cid), self.host.latest + patience);
         }
     }
 
@@ -221,7 +226,7 @@ impl World<'_> {
         self.cut_wire(number, keep, told, code);
     }
 
-    fn cut_wire(&mut self, number: u64, keep: [u8; 2], told: [Option<u64>; 2], code: CloseCode) {
+    pub(super) fn cut_wire(&mut self, number: u64, keep: [u8; 2], told: [Option<u64>; 2], code: CloseCode) {
         self.oracle.on_fault(number, Fault::Cut);
         let now = self.now;
         let Some(wire) = self.wires.get_mut(&number) else { return };

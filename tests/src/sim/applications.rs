@@ -133,11 +133,11 @@ impl World<'_> {
         }
     }
 
-    pub(super) fn send_ephemeral(&mut self, act: u32, seat: u8, way: Way, key: u8) {
+    pub(super) fn send_ephemeral(&mut self, act: u32, seat: u8, way: Way, key: u8) -> Checked {
         let number = act * 8;
         let (now, payload) = (self.now, payload(number, usize::from(key) * 10));
         let key = name(["a", "b", "c"][usize::from(key) % 3]);
-        let Some(seat) = self.acting(seat, way) else { return };
+        let Some(seat) = self.acting(seat, way) else { return Ok(()) };
         let it = &mut self.seats[seat];
         let client = it.client.as_mut().expect("it lives");
         let (party, result) = match way {
@@ -150,7 +150,7 @@ impl World<'_> {
             Way::Down => {
                 let (cid, raw) = (client.connection_id(), self.host.raw(now));
                 self.host.is_dirty = true;
-                let Some(server) = &mut self.server else { return };
+                let Some(server) = &mut self.server else { return Ok(()) };
                 self.coverage.server(
                     coverage::server_state(server, Some(&cid), self.leaving.contains(&cid)),
                     ServerEvent::SendEphemeral,
@@ -158,9 +158,7 @@ impl World<'_> {
                 (Party::Server(cid), server.send_ephemeral(&cid, key, payload, raw))
             }
         };
-        if result.is_ok() {
-            self.oracle.on_ephemeral(party, number);
-        }
+        if result.is_ok() { self.oracle.on_ephemeral(party, number) } else { Ok(()) }
     }
 
     pub(super) fn cancel(&mut self, seat: u8, way: Way, back: u8) -> Checked {
@@ -357,11 +355,13 @@ impl World<'_> {
         self.oracle.on_decided(by, handle, decision, result, local)
     }
 
-    /// Everything that is in somebody's hands is accepted.
-    pub(super) fn accept_all(&mut self) -> Checked {
+    /// Everything that is in somebody's hands is accepted, but for one in so many.
+    pub(super) fn accept_all(&mut self, but: Option<usize>) -> Checked {
         let all: Vec<(Party, Handle)> = self.oracle.in_hands().collect();
-        for (by, handle) in all {
-            self.decide_as(by, handle, &Decision::Accept)?;
+        for (index, (by, handle)) in all.into_iter().enumerate() {
+            if but.is_none_or(|but| !(self.steps as usize + index).is_multiple_of(but)) {
+                self.decide_as(by, handle, &Decision::Accept)?;
+            }
         }
         Ok(())
     }

@@ -12,6 +12,7 @@ use reattach_core::id::TransportId;
 use reattach_core::reconnect::OpenError;
 use reattach_core::server;
 use reattach_core::server::Mint;
+use reattach_core::wire::CloseCode;
 use reattach_core::wire::Token;
 
 use crate::oracle::Checked;
@@ -25,6 +26,10 @@ use super::wires::Item;
 use super::wires::Wire;
 use super::world::Coming;
 use super::world::World;
+
+/// How much later than it may wait a report may be written: its timer may be late, and what was written before takes a while
+/// to leave.
+const PROMPT: Duration = Duration::from_millis(200);
 
 impl World<'_> {
     /// Puts something on its way.
@@ -43,11 +48,20 @@ impl World<'_> {
     pub(super) fn write(&mut self, number: u64, way: Way, text: String) -> Checked {
         let end = if way == Way::Up { End::Client } else { End::Server };
         self.tell(|_| format!("{end:?} writes on {number}: {text}"));
-        self.oracle.on_write(number, end, &text)?;
+        let program = match (way, self.wires.get(&number).and_then(|wire| wire.seat)) {
+            (Way::Up, Some(seat)) => &self.seats[seat].program,
+            (Way::Up, None) | (Way::Down, _) => &self.host,
+        };
+        self.oracle.on_write_at(number, end, &text, PROMPT, program.latest)?;
         text.hash(&mut self.hasher);
         self.now.hash(&mut self.hasher);
         self.texts += 1;
         let is_swift = self.schedule.plan.is_swift || self.is_healing;
+        if self.schedule.plan.poison.is_some_and(|poison| text.contains(&format!("\"d\":[{poison},"))) {
+            // Something on the road does not let it through, and dies of it.
+            self.coverage.poisoned();
+            self.cut_wire(number, [u8::MAX; 2], [Some(1); 2], CloseCode::ABNORMAL);
+        }
         let Some(wire) = self.wires.get_mut(&number) else { return Ok(()) };
         let len = text.len() as u64;
         let from = &mut wire.ends[1 - way.end()];

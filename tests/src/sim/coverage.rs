@@ -293,6 +293,11 @@ impl Coverage {
         }
     }
 
+    /// A message took its wire with it.
+    pub(super) fn poisoned(&mut self) {
+        *self.acts.entry("Poison").or_default() += 1;
+    }
+
     pub(super) fn act(&mut self, act: &Act) {
         *self.acts.entry(kind_of_act(act)).or_default() += 1;
     }
@@ -378,7 +383,7 @@ pub fn everything() -> Vec<String> {
 }
 
 /// The kinds of acts.
-const ACTS: [&str; 45] = [
+const ACTS: [&str; 46] = [
     "Cancel",
     "ClientCopy",
     "ClientCrash",
@@ -398,6 +403,7 @@ const ACTS: [&str; 45] = [
     "Extend",
     "Garble",
     "Pause",
+    "Poison",
     "Reconnect",
     "Revoke",
     "Road failing",

@@ -1,5 +1,6 @@
 //! The end of a run: faults stop, everybody is told what they wait for, both sides agree, everybody leaves, nothing stays.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use reattach_core::client::Client;
@@ -80,8 +81,37 @@ impl World<'_> {
             }
         }
         self.settle()?;
-        self.accept_all()?;
+        self.thin_out();
+        // The rest stays in hands until its lease ends: who never decides must not keep anybody waiting.
+        self.accept_all(Some(3))?;
         self.settle()
+    }
+
+    /// A client's program is gone for good, without a word.
+    fn retire(&mut self, seat: usize) {
+        self.seats[seat].client = None;
+        self.oracle.on_client_gone(seat);
+        for (number, wire) in &mut self.wires {
+            if wire.seat == Some(seat) {
+                (wire.ends[0].lives, wire.is_cut) = (false, true);
+                self.oracle.on_fault(*number, Fault::Crashed);
+            }
+        }
+    }
+
+    /// Of one account no more stay than the server lets in, with one place for what a life before has left there.
+    fn thin_out(&mut self) {
+        if !self.schedule.plan.server.authenticate {
+            // Each connection is its own principal.
+            return;
+        }
+        let most = self.schedule.plan.server.max_per_principal - 1;
+        let accounts: BTreeSet<u8> = self.seats.iter().map(|seat| seat.account).collect();
+        for account in accounts {
+            let of_account = (0..self.seats.len()).filter(|seat| self.seats[*seat].account == account);
+            let living: Vec<usize> = of_account.filter(|seat| self.seats[*seat].client.is_some()).collect();
+            living.into_iter().skip(most).for_each(|seat| self.retire(seat));
+        }
     }
 
     fn wants_to_attach(&self, seat: usize) -> bool {
@@ -101,7 +131,9 @@ impl World<'_> {
 
     /// Everybody is told what they wait for, and attaches.
     fn rest(&mut self) -> Checked {
-        let rest = self.now + REST + self.schedule.slack() * 2;
+        // A message that kills its wires takes those before it with it, one after the other.
+        let patience = if self.schedule.plan.poison.is_some() { REST * 4 } else { REST };
+        let rest = self.now + patience + self.schedule.slack() * 2;
         loop {
             for seat in 0..self.seats.len() {
                 let status = self.seats[seat].client.as_ref().map(Client::status);
@@ -122,9 +154,13 @@ impl World<'_> {
                 return Err(Broken::new("L1", format!("client {late:?} does not come to attach: {status:?}")));
             }
         }
+        // What nobody waits for any more may still be in hands, for a lease that was made longer.
+        self.accept_all(None)?;
+        self.settle()?;
         // A ping that was lost on a wire that lives is written again after twice the time in which a dead one is given up.
         let again = self.schedule.plan.client.connection.heartbeat.dead_after * 2;
-        let tail = if self.is_damaged { TAIL + again } else { TAIL };
+        // A clock that was set back stands still until then.
+        let tail = TAIL + self.schedule.skew() + if self.is_damaged { again } else { Duration::ZERO };
         self.run_to(self.now + tail)?;
         self.oracle.check_settled()?;
         self.oracle.check_time(self.host.latest)
@@ -182,14 +218,7 @@ impl World<'_> {
                 it.program.is_dirty = true;
                 self.oracle.on_client_command(seat, true);
             } else {
-                it.client = None;
-                self.oracle.on_client_gone(seat);
-                for (number, wire) in &mut self.wires {
-                    if wire.seat == Some(seat) {
-                        (wire.ends[0].lives, wire.is_cut) = (false, true);
-                        self.oracle.on_fault(*number, Fault::Crashed);
-                    }
-                }
+                self.retire(seat);
             }
         }
         self.settle()?;

@@ -210,6 +210,9 @@ impl World<'_> {
             self.oracle.on_fault(transport.0, Fault::Credentials);
         }
         let principal = account.and_then(|account| Name::new(account).ok()).map(Principal::Named);
+        if let Some(principal) = &principal {
+            self.oracle.on_admitted(transport.0, principal.clone());
+        }
         let admission = principal.map(|principal| Admission { principal, expires });
         self.tell_server(server::Input::Authenticated { transport, admission });
     }

@@ -16,6 +16,7 @@ use reattach_core::server;
 use reattach_core::time::Rate;
 
 use super::chance::Chance;
+use super::chance::mix;
 
 /// A schedule.
 #[derive(Clone, Debug)]
@@ -35,6 +36,8 @@ pub struct Plan {
     pub client: client::Config,
     /// The server's.
     pub server: server::Config,
+    /// The number of a message that something on the road does not let through, and dies of, also when all else is well.
+    pub poison: Option<u32>,
     /// How many clients begin, each with a key of its own.
     pub clients: u8,
     /// How long everything travels at least, and at most.
@@ -287,7 +290,7 @@ impl Schedule {
     /// The schedule of a seed.
     pub fn of(seed: u64) -> Self {
         let mut chance = Chance::new(seed);
-        let plan = Plan::draw(&mut chance);
+        let mut plan = Plan::draw(&mut chance);
         let mut kinds = Vec::new();
         for (percent, kind) in KINDS {
             if chance.percent(percent) {
@@ -310,7 +313,17 @@ impl Schedule {
             acts.push((number, Duration::from_millis(at), act));
         }
         acts.sort_by_key(|(number, at, _)| (*at, *number));
+        plan.poison = Self::draw_poison(seed, &acts);
         Self { seed, plan, acts }
+    }
+
+    /// In every tenth schedule one of the messages, the first of those that an act sends.
+    fn draw_poison(seed: u64, acts: &[(u32, Duration, Act)]) -> Option<u32> {
+        let drawn = mix(seed, 0x0070_6f69_736f_6e00);
+        let sends: Vec<u32> =
+            acts.iter().filter(|(.., act)| matches!(act, Act::Send(..))).map(|(number, ..)| *number).collect();
+        let index = usize::try_from(drawn / 10).ok()?.checked_rem(sends.len())?;
+        drawn.is_multiple_of(10).then(|| sends[index] * 8)
     }
 
     /// The same with some of its acts only, named by their numbers.
@@ -354,12 +367,14 @@ impl Plan {
         server.receipts.max = chance.pick(&[100, 100, 1, 0]);
         server.receipts.max_per_principal = 4;
         server.max_connections = chance.pick(&[100, 100, 6]);
+        server.max_per_principal = 4;
         server.connection = draw_connection(chance);
         let verdicts =
             chance.pick(&[[100, 0, 0, 0], [60, 10, 20, 5], [30, 20, 40, 5], [80, 0, 20, 0], [40, 10, 10, 10]]);
         Self {
             client,
             server,
+            poison: None,
             clients: chance.weighted(&[(6, 1), (3, 2), (1, 3)]),
             latency: chance.pick(&[(1, 1), (10, 10), (10, 40), (50, 200), (0, 0)]),
             lanes: chance.pick(&[1, 1, 2, 3]),

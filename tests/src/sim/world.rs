@@ -48,6 +48,8 @@ pub(super) struct Program {
     pub(super) stopped_until: Option<Instant>,
     pub(super) unread_until: Option<Instant>,
     pub(super) is_dirty: bool,
+    /// When its machine wants to be called, as it said when it was last drained.
+    pub(super) timer: Option<Instant>,
     /// Whether it was ever stopped, or its clock jumped.
     pub(super) is_troubled: bool,
 }
@@ -68,6 +70,11 @@ impl Program {
     pub(super) fn show(&mut self, now: Instant) -> Instant {
         self.local(now);
         self.raw(now)
+    }
+
+    /// When its machine wants to be called. One that nobody has touched still wants what it wanted.
+    fn timer_or(&self, ask: impl FnOnce() -> Option<Instant>) -> Option<Instant> {
+        if self.is_dirty { ask() } else { self.timer }
     }
 
     /// When it is due, where its machine says when by its own clock.
@@ -163,10 +170,13 @@ impl<'a> World<'a> {
         let rules = Rules {
             client: plan.client.connection.link.clone(),
             server: plan.server.connection.link.clone(),
+            receipts: plan.server.receipts,
             detach_ttl: plan.server.detach_ttl,
             suspended_ttl: plan.server.suspended_ttl,
             max_connections: plan.server.max_connections,
+            max_per_principal: plan.server.max_per_principal,
             failures: plan.client.reconnect.breaker.failures,
+            tries: plan.client.reconnect.attempts,
             skew: schedule.skew(),
             slack: Some(schedule.slack()),
         };
@@ -265,11 +275,11 @@ impl<'a> World<'a> {
         let mut next: Option<Instant> = None;
         let mut soonest = |at: Instant| next = Some(next.map_or(at, |next| next.min(at)));
         for seat in &self.seats {
-            if let Some(at) = seat.client.as_ref().and_then(Client::poll_timeout) {
+            if let Some(at) = seat.client.as_ref().and_then(|client| seat.program.timer_or(|| client.poll_timeout())) {
                 soonest(seat.program.due(at, lateness));
             }
         }
-        if let Some(at) = self.server.as_ref().and_then(Server::poll_timeout) {
+        if let Some(at) = self.server.as_ref().and_then(|server| self.host.timer_or(|| server.poll_timeout())) {
             soonest(self.host.due(at, lateness));
         }
         next.map(|next| next.max(self.now))
@@ -401,11 +411,14 @@ impl<'a> World<'a> {
                 if core::mem::take(&mut self.seats[seat].program.is_dirty) {
                     moved = true;
                     self.drain_client(seat)?;
+                    let it = &mut self.seats[seat];
+                    it.program.timer = it.client.as_ref().and_then(Client::poll_timeout);
                 }
             }
             if core::mem::take(&mut self.host.is_dirty) {
                 moved = true;
                 self.drain_server()?;
+                self.host.timer = self.server.as_ref().and_then(Server::poll_timeout);
             }
             if !moved {
                 break;
@@ -423,7 +436,7 @@ impl<'a> World<'a> {
                 client.status(),
                 client::Status::Connecting { .. } | client::Status::Attached | client::Status::Detached { .. }
             );
-            if waits && client.poll_timeout().is_none() {
+            if waits && seat.program.timer.is_none() {
                 return Err(Broken::new("L3", format!("client {index} waits without a timer: {:?}", client.status())));
             }
             if self.steps.is_multiple_of(16) {
@@ -433,7 +446,7 @@ impl<'a> World<'a> {
         let Some(server) = &self.server else { return Ok(()) };
         let registry = server.registry();
         let waits = registry.connections() + registry.transports() + registry.receipts() > 0;
-        if waits && server.poll_timeout().is_none() {
+        if waits && self.host.timer.is_none() {
             return Err(Broken::new("L3", "the server waits without a timer"));
         }
         if self.steps.is_multiple_of(16) {

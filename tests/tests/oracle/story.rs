@@ -27,6 +27,7 @@ use reattach_core::outcome::Outcome;
 use reattach_core::outcome::SendFailed;
 use reattach_core::outcome::Unknown;
 use reattach_core::server::PeerEvent;
+use reattach_core::server::ReceiptsConfig;
 use reattach_core::server::RegistryEvent;
 use reattach_core::time::Instant;
 use std::time::Duration;
@@ -63,10 +64,13 @@ impl Story {
         let rules = Rules {
             client: link.clone(),
             server: link,
+            receipts: ReceiptsConfig::default(),
             detach_ttl: 60 * SECOND,
             suspended_ttl: 600 * SECOND,
-            max_connections: 1,
+            max_connections: 3,
+            max_per_principal: 2,
             failures: 3,
+            tries: Some(2),
             skew: Duration::ZERO,
             slack: Some(SECOND),
         };
@@ -188,7 +192,7 @@ pub(crate) const fn unknown(reason: Unknown) -> Outcome {
 }
 
 pub(crate) fn msg(seq: u64) -> String {
-    format!("{{\"t\":\"msg\",\"seq\":{seq},\"d\":1}}")
+    format!("{{\"t\":\"msg\",\"seq\":{seq},\"d\":[1]}}")
 }
 
 /// Every story breaks the rule.

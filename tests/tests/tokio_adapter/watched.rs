@@ -92,10 +92,13 @@ impl Pair {
         let rules = Rules {
             client: at_client.connection.link.clone(),
             server: at_server.connection.link.clone(),
+            receipts: at_server.receipts,
             detach_ttl: at_server.detach_ttl,
             suspended_ttl: at_server.suspended_ttl,
             max_connections: at_server.max_connections,
+            max_per_principal: at_server.max_per_principal,
             failures: at_client.reconnect.breaker.failures,
+            tries: at_client.reconnect.attempts,
             skew: Duration::from_secs(1),
             slack: Some(PATIENCE),
         };

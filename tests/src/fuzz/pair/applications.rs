@@ -92,7 +92,7 @@ impl Run<'_> {
             (Party::Server(cid), self.server.send_ephemeral(&cid, key, payload, self.now))
         };
         if result.is_ok() {
-            self.oracle.on_ephemeral(by, number);
+            heed(self.oracle.on_ephemeral(by, number));
             self.ephemerals += 1;
         }
     }

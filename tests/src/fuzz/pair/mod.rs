@@ -123,10 +123,13 @@ impl<'a> Run<'a> {
         let rules = Rules {
             client: client_config.connection.link.clone(),
             server: server_config.connection.link.clone(),
+            receipts: server_config.receipts,
             detach_ttl: server_config.detach_ttl,
             suspended_ttl: server_config.suspended_ttl,
             max_connections: server_config.max_connections,
+            max_per_principal: server_config.max_per_principal,
             failures: client_config.reconnect.breaker.failures,
+            tries: client_config.reconnect.attempts,
             skew: Duration::ZERO,
             slack: Some(SLACK),
         };
