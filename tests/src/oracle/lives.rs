@@ -29,6 +29,9 @@ impl Oracle {
         self.note(Party::Client(client), Why::EpochEnded);
         // Which of the two lives has joined which epoch, nobody keeps account of.
         self.note(Party::Server(cid), Why::EpochEnded);
+        if self.connections.has_ended(Party::Client(client)) {
+            self.on_client_leaving(client);
+        }
     }
 
     /// A client's program dies and goes on from its very state, as another instance. What its application had in its hands

@@ -433,13 +433,18 @@ impl Oracle {
         if !is_end {
             self.connections.on_going_on(client);
         } else {
-            let cid = self.connections.cid_of(client);
-            self.connections.on_closing(Party::Client(client));
-            self.note(Party::Client(client), Why::Closed);
-            self.note(Party::Server(cid), Why::Ended);
-            self.connections.on_end_wanted(cid);
-            self.hands.on_ended(Party::Client(client), &mut self.messages);
+            self.on_client_leaving(client);
         }
+    }
+
+    /// A client's application has it end, or had it end before it was copied.
+    fn on_client_leaving(&mut self, client: usize) {
+        let cid = self.connections.cid_of(client);
+        self.connections.on_closing(Party::Client(client));
+        self.note(Party::Client(client), Why::Closed);
+        self.note(Party::Server(cid), Why::Ended);
+        self.connections.on_end_wanted(cid);
+        self.hands.on_ended(Party::Client(client), &mut self.messages);
     }
 
     /// The server's application detaches, closes, ends, drains or revokes a connection.
