@@ -140,14 +140,14 @@ impl Peer {
     }
 
     /// The server stops and loses the state: the transport is closed as going away, and every message gets its outcome. The
-    /// client comes back to whatever server runs then.
+    /// client comes back to whatever server runs then. Where the client has ended it before, what came can still be taken.
     pub fn shut_down(&mut self, now: Instant) {
         self.clock.advance(now);
         if !self.is_over() {
             self.close_transport(CloseCode::GOING_AWAY, "the server stops");
             self.connection.link_mut().end_sending(None, Unknown::Shutdown, NotDelivered::Shutdown);
             self.finish(PeerClosed::ShutDown);
+            self.connection.link_mut().discard();
         }
-        self.connection.link_mut().discard();
     }
 }
