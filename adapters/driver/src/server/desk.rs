@@ -108,7 +108,7 @@ pub(super) struct Desk {
     runtime: Arc<dyn Runtime>,
     /// The transports that leave.
     pub(super) closing: Arc<Closing>,
-    /// The tasks that hold transports: strangers' and connections'.
+    /// The tasks that hold transports, strangers' and connections', and the one that listens.
     pub(super) tasks: Arc<Count>,
     core: server::Config,
     state: Mutex<State>,

@@ -64,12 +64,16 @@ impl Server {
     ///
     /// What the system says to the address.
     pub async fn bind(runtime: Arc<dyn Runtime>, address: &str, config: ServerConfig) -> io::Result<Self> {
-        let mut listener = runtime.listen(address.to_owned()).await?;
+        let listener = runtime.listen(address.to_owned()).await?;
         let server = Self::with_address(Arc::clone(&runtime), config, Some(listener.local_addr()?));
         let desk = Arc::clone(&server.0.desk);
         let config = Arc::clone(&server.0.config);
         let accepting = Arc::clone(&runtime);
+        let counted = desk.tasks.one_more();
         runtime.spawn(Task::new(async move {
+            let _counted = counted;
+            // It goes before the task is counted out: whoever has waited for the end can listen on the address again.
+            let mut listener = listener;
             loop {
                 let shut_down = desk.shut_down.listen();
                 if desk.is_shut_down() {
