@@ -5,5 +5,6 @@
 pub mod connect;
 pub mod demo;
 pub mod proxy;
+pub mod runtime;
 pub mod serve;
 mod stdin;

@@ -333,8 +333,17 @@ fn whoever_has_read_enough_ends_it() {
 }
 
 #[test]
-fn a_short_demonstration_keeps_its_promises() {
-    let done = run(&["demo", "--messages", "1500", "--cuts", "7", "--json"], "");
+fn a_short_demonstration_keeps_its_promises_on_tokio() {
+    keeps_its_promises_on("tokio");
+}
+
+#[test]
+fn a_short_demonstration_keeps_its_promises_on_smol() {
+    keeps_its_promises_on("smol");
+}
+
+fn keeps_its_promises_on(runtime: &str) {
+    let done = run(&["demo", "--messages", "1500", "--cuts", "7", "--json", "--runtime", runtime], "");
     assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
     let report: serde_json::Value = serde_json::from_slice(&done.stdout).expect("one JSON object on stdout");
     let ours = &report["phase1"]["reattach"];

@@ -1,37 +1,37 @@
-//! The tokio adapter through a proxy that breaks connections: every kind of cut, and nothing lost, doubled or late.
+//! The adapter through a proxy that breaks connections: every kind of cut, and nothing lost, doubled or late.
 
 use std::time::Duration;
 
+use reattach::ClientConfig;
+use reattach::ConnectionState;
+use reattach::core::outcome::Outcome;
+use reattach::core::server::PeerClosed;
+use reattach::core::server::PeerEvent;
+use reattach::core::wire::CloseCode;
 use reattach_cli::proxy::Cut;
 use reattach_cli::proxy::FaultProxy;
-use reattach_tokio::ClientConfig;
-use reattach_tokio::ConnectionState;
-use reattach_tokio::core::outcome::Outcome;
-use reattach_tokio::core::server::PeerClosed;
-use reattach_tokio::core::server::PeerEvent;
-use reattach_tokio::core::wire::CloseCode;
 
-use crate::loopback::Record;
-use crate::loopback::client_config;
-use crate::loopback::client_core;
-use crate::loopback::listen;
-use crate::loopback::number;
-use crate::loopback::number_of;
-use crate::loopback::server_config;
-use crate::loopback::server_core;
-use crate::loopback::soon;
-use crate::loopback::until;
+use super::loopback::Record;
+use super::loopback::client_config;
+use super::loopback::client_core;
+use super::loopback::listen;
+use super::loopback::number;
+use super::loopback::number_of;
+use super::loopback::server_config;
+use super::loopback::server_core;
+use super::loopback::soon;
+use super::loopback::until;
 
 const DELAY: Duration = Duration::from_millis(2);
 
 /// Sends numbers both ways while the connection is broken again and again, and finds every one of them taken once and in
 /// order, and claimed so.
-async fn survives(cuts: impl Fn(&FaultProxy, &reattach_tokio::Connection, u32)) {
+async fn survives(cuts: impl Fn(&FaultProxy, &reattach::Connection, u32)) {
     const MESSAGES: u64 = 1_500;
     let (server, _) = listen(server_config()).await;
     let proxy = FaultProxy::start(server.local_addr().unwrap(), DELAY).await.unwrap();
     let url = format!("ws://{}/", proxy.address());
-    let client = soon(reattach_tokio::connect(&url, client_config())).await.unwrap();
+    let client = soon(reattach::connect(&url, client_config())).await.unwrap();
     let connection = soon(server.accept()).await.unwrap();
     let (up, down) = (Record::default(), Record::default());
     let at_server = tokio::spawn({
@@ -124,7 +124,7 @@ async fn a_stall_is_noticed_by_both_sides() {
     let (server, _) = listen(server_config()).await;
     let proxy = FaultProxy::start(server.local_addr().unwrap(), DELAY).await.unwrap();
     let url = format!("ws://{}/", proxy.address());
-    let client = soon(reattach_tokio::connect(&url, client_config())).await.unwrap();
+    let client = soon(reattach::connect(&url, client_config())).await.unwrap();
     let connection = soon(server.accept()).await.unwrap();
     proxy.set_upstream(None);
     proxy.cut(Cut::Stall);
@@ -144,7 +144,7 @@ async fn a_connection_that_nobody_comes_back_to_runs_out_and_the_next_one_is_new
     let (server, _) = listen(server_config().with_core(core)).await;
     let proxy = FaultProxy::start(server.local_addr().unwrap(), DELAY).await.unwrap();
     let url = format!("ws://{}/", proxy.address());
-    let client = soon(reattach_tokio::connect(&url, client_config())).await.unwrap();
+    let client = soon(reattach::connect(&url, client_config())).await.unwrap();
     let first = soon(server.accept()).await.unwrap();
     let mut events = first.events();
     let taken = client.send(number(1)).await.unwrap();
@@ -181,7 +181,7 @@ async fn a_proxy_that_is_killed_and_comes_back_loses_nothing() {
     let upstream = server.local_addr().unwrap();
     let mut proxy = FaultProxy::start(upstream, DELAY).await.unwrap();
     let address = proxy.address();
-    let client = soon(reattach_tokio::connect(&format!("ws://{address}/"), client_config())).await.unwrap();
+    let client = soon(reattach::connect(&format!("ws://{address}/"), client_config())).await.unwrap();
     let record = Record::of_server(&server);
     for n in 0..300 {
         if n % 60 == 30 {
@@ -210,7 +210,7 @@ async fn what_is_sent_before_anybody_listens_waits_for_somebody() {
     let proxy = FaultProxy::start(upstream, DELAY).await.unwrap();
     proxy.set_upstream(None);
     let url = url.replace(&upstream.to_string(), &proxy.address().to_string());
-    let client = reattach_tokio::start(&url, ClientConfig::new().with_core(client_core())).unwrap();
+    let client = reattach::start(&url, ClientConfig::new().with_core(client_core())).unwrap();
     let receipt = client.try_send(number(1)).unwrap();
     until(|| matches!(client.state(), ConnectionState::Detached { attempt: 3.., .. })).await;
     proxy.set_upstream(Some(upstream));

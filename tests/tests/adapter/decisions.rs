@@ -1,4 +1,4 @@
-//! The tokio adapter over real sockets: decisions about messages, orderly ends, and sleep.
+//! The adapter over real sockets: decisions about messages, orderly ends, and sleep.
 
 use std::io;
 use std::pin::Pin;
@@ -12,52 +12,53 @@ use std::task::Context;
 use std::task::Poll;
 use std::time::Duration;
 
-use reattach_tokio::Admitted;
-use reattach_tokio::ClientConfig;
-use reattach_tokio::Connection;
-use reattach_tokio::ConnectionState;
-use reattach_tokio::Credentials;
-use reattach_tokio::CredentialsProvider;
-use reattach_tokio::ServerConfig;
-use reattach_tokio::core::client::Closed;
-use reattach_tokio::core::client::Event;
-use reattach_tokio::core::client::Light;
-use reattach_tokio::core::error::ApiMisuse;
-use reattach_tokio::core::flow::Config as Flow;
-use reattach_tokio::core::heartbeat::Config as Heartbeat;
-use reattach_tokio::core::id::ConnectionKey;
-use reattach_tokio::core::id::Name;
-use reattach_tokio::core::link::Outgoing;
-use reattach_tokio::core::outcome::NotDelivered;
-use reattach_tokio::core::outcome::Outcome;
-use reattach_tokio::core::outcome::Unknown;
-use reattach_tokio::core::reconnect::Ended;
-use reattach_tokio::core::server::PeerClosed;
-use reattach_tokio::core::server::PeerEvent;
-use reattach_tokio::core::wire::CloseCode;
-use reattach_tokio::core::wire::Payload;
+use async_tungstenite::tokio::TokioAdapter;
+use reattach::Admitted;
+use reattach::ClientConfig;
+use reattach::Connection;
+use reattach::ConnectionState;
+use reattach::Credentials;
+use reattach::CredentialsProvider;
+use reattach::ServerConfig;
+use reattach::core::client::Closed;
+use reattach::core::client::Event;
+use reattach::core::client::Light;
+use reattach::core::error::ApiMisuse;
+use reattach::core::flow::Config as Flow;
+use reattach::core::heartbeat::Config as Heartbeat;
+use reattach::core::id::ConnectionKey;
+use reattach::core::id::Name;
+use reattach::core::link::Outgoing;
+use reattach::core::outcome::NotDelivered;
+use reattach::core::outcome::Outcome;
+use reattach::core::outcome::Unknown;
+use reattach::core::reconnect::Ended;
+use reattach::core::server::PeerClosed;
+use reattach::core::server::PeerEvent;
+use reattach::core::wire::CloseCode;
+use reattach::core::wire::Payload;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::io::ReadBuf;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 
-use crate::loopback::client_config;
-use crate::loopback::client_core;
-use crate::loopback::code;
-use crate::loopback::deciding;
-use crate::loopback::deciding_pair;
-use crate::loopback::listen;
-use crate::loopback::next;
-use crate::loopback::number;
-use crate::loopback::number_of;
-use crate::loopback::pair;
-use crate::loopback::pair_at;
-use crate::loopback::server_config;
-use crate::loopback::server_core;
-use crate::loopback::soon;
-use crate::loopback::text;
-use crate::loopback::until;
+use super::loopback::client_config;
+use super::loopback::client_core;
+use super::loopback::code;
+use super::loopback::deciding;
+use super::loopback::deciding_pair;
+use super::loopback::listen;
+use super::loopback::next;
+use super::loopback::number;
+use super::loopback::number_of;
+use super::loopback::pair;
+use super::loopback::pair_at;
+use super::loopback::server_config;
+use super::loopback::server_core;
+use super::loopback::soon;
+use super::loopback::text;
+use super::loopback::until;
 
 const ABANDONED: Outcome = Outcome::Unknown { reason: Unknown::Abandoned };
 
@@ -126,7 +127,7 @@ async fn a_message_that_is_known_already_is_settled_at_once() {
         config.flow = Flow::default();
     }
     let (server, url) = listen(ServerConfig::new().with_core(here)).await;
-    let client = soon(reattach_tokio::connect(&url, ClientConfig::new().with_core(there))).await.unwrap();
+    let client = soon(reattach::connect(&url, ClientConfig::new().with_core(there))).await.unwrap();
     let connection = soon(server.accept()).await.unwrap();
     let named = || Outgoing::from(number(1)).named("00000000-0000-4000-8000-000000000001".parse().unwrap());
     let first = client.send(named()).await.unwrap();
@@ -241,7 +242,7 @@ async fn a_server_that_drains_waits_for_decisions_and_its_clients_come_back_to_t
     assert_eq!(closed, Some(PeerEvent::Closed { reason: PeerClosed::Drained { in_time: true } }));
     assert!(soon(connection.recv()).await.is_none());
     let for_the_next = client.send(number(3)).await.unwrap();
-    let successor = reattach_tokio::bind(&address, server_config()).await.unwrap();
+    let successor = reattach::bind(&address, server_config()).await.unwrap();
     let connection = soon(successor.accept()).await.unwrap();
     assert_eq!(next_number(&connection).await, 3);
     assert_eq!(soon(for_the_next).await, Outcome::Delivered);
@@ -297,7 +298,7 @@ async fn credentials_that_run_out_are_renewed_and_the_connection_notices_nothing
         let n = counting.fetch_add(1, Ordering::Relaxed);
         async move { Credentials::token(n.to_string()) }
     });
-    let client = soon(reattach_tokio::connect(&url, client_config().with_credentials(provider))).await.unwrap();
+    let client = soon(reattach::connect(&url, client_config().with_credentials(provider))).await.unwrap();
     let connection = soon(server.accept()).await.unwrap();
     let mut events = connection.events();
     soon(async {
@@ -317,7 +318,7 @@ async fn what_would_rather_fail_fails_once_the_server_cannot_be_reached() {
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("ws://{}/", closed.local_addr().unwrap());
     drop(closed);
-    let client = reattach_tokio::start(&url, client_config()).unwrap();
+    let client = reattach::start(&url, client_config()).unwrap();
     let fast = client.send(Outgoing::from(number(1)).fail_fast()).await.unwrap();
     let mut waits = client.send(number(2)).await.unwrap();
     let unavailable = Outcome::NotDelivered { reason: NotDelivered::Unavailable };
@@ -378,7 +379,7 @@ impl AsyncWrite for Cursed {
 // "a peer task that panics while its connection says hello again"
 #[tokio::test]
 async fn a_connection_whose_task_panics_ends_honestly_and_its_client_begins_anew() {
-    let server = reattach_tokio::server(deciding(|_| {}));
+    let server = reattach::server(deciding(|_| {}));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("ws://{}/", listener.local_addr().unwrap());
     let is_cursed = Arc::new(AtomicBool::new(false));
@@ -388,11 +389,11 @@ async fn a_connection_whose_task_panics_ends_honestly_and_its_client_begins_anew
             for number in 0_u32.. {
                 let (stream, remote) = listener.accept().await.unwrap();
                 let is_cursed = if number == 0 { Arc::clone(&is_cursed) } else { Arc::default() };
-                reattach_tokio::serve(&server, Cursed { stream, is_cursed }, Some(remote));
+                server.serve(TokioAdapter::new(Cursed { stream, is_cursed }), Some(remote));
             }
         }
     });
-    let client = soon(reattach_tokio::connect(&url, client_config())).await.unwrap();
+    let client = soon(reattach::connect(&url, client_config())).await.unwrap();
     let first = soon(server.accept()).await.unwrap();
     let receipt = client.send(number(1)).await.unwrap();
     let down = first.send(number(2)).await.unwrap();
@@ -427,7 +428,7 @@ async fn sleeper() {
     core.connection.heartbeat.probe_timeout = Duration::from_millis(500);
     core.connection.link.ack_timeout = Duration::from_millis(200);
     let config = client_config().with_core(core).with_key(ConnectionKey::from_bytes([7; 16]));
-    let client = soon(reattach_tokio::connect(&url, config)).await.unwrap();
+    let client = soon(reattach::connect(&url, config)).await.unwrap();
     while let Some(received) = client.recv().await {
         let echo = number_of(&received) + 1_000;
         _ = client.send(number(echo)).await;
@@ -439,7 +440,7 @@ async fn sleeper() {
 async fn a_process_that_was_stopped_comes_back_and_loses_nothing() {
     let (server, url) = listen(server_config()).await;
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "decisions::sleeper", "--quiet"])
+        .args(["--exact", "adapter::decisions::sleeper", "--quiet"])
         .env(SLEEPER, &url)
         .stdout(Stdio::null())
         .stderr(Stdio::null())

@@ -5,55 +5,30 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use reattach_tokio::ClientConfig;
-use reattach_tokio::ConnectError;
-use reattach_tokio::Credentials;
-use reattach_tokio::CredentialsProvider;
-use reattach_tokio::core::id::Name;
-use reattach_tokio::core::reconnect::GiveUp;
-use tokio::runtime;
-use tokio::runtime::Runtime;
+use reattach::ClientConfig;
+use reattach::ConnectError;
+use reattach::Credentials;
+use reattach::CredentialsProvider;
+use reattach::core::id::Name;
+use reattach::core::reconnect::GiveUp;
 
-use crate::loopback::client_config;
-use crate::loopback::client_core;
-use crate::loopback::listen;
-use crate::loopback::server_config;
-use crate::loopback::server_core;
-use crate::loopback::soon;
-use crate::loopback::until;
-use crate::raw::Raw;
-use crate::raw::hello;
-
-fn single_threaded() -> Runtime {
-    runtime::Builder::new_current_thread().enable_all().build().unwrap()
-}
-
-#[test]
-fn a_program_that_ends_right_after_close_has_said_goodbye() {
-    let server_runtime = runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let (server, url) = server_runtime.block_on(listen(server_config()));
-    for _ in 0..20 {
-        let program = single_threaded();
-        program.block_on(async {
-            let client = reattach_tokio::connect(&url, client_config()).await.unwrap();
-            client.close(Duration::from_secs(1)).await;
-        });
-        drop(program);
-        server_runtime.block_on(async {
-            let connection = soon(server.accept()).await.unwrap();
-            soon(connection.ended()).await;
-        });
-    }
-}
+use super::loopback::client_config;
+use super::loopback::client_core;
+use super::loopback::listen;
+use super::loopback::server_config;
+use super::loopback::server_core;
+use super::loopback::soon;
+use super::loopback::until;
+use super::raw::Raw;
+use super::raw::hello;
 
 #[tokio::test]
 async fn a_program_that_disconnects_can_wait_until_the_server_was_told() {
     let (server, url) = listen(server_config()).await;
-    let client = soon(reattach_tokio::connect(&url, client_config())).await.unwrap();
+    let client = soon(reattach::connect(&url, client_config())).await.unwrap();
     client.disconnect();
     soon(client.closed()).await;
     until(|| server.connections() == 0).await;
@@ -79,8 +54,7 @@ async fn two_who_wait_to_accept_are_both_woken() {
     tokio::task::yield_now().await;
     let (mut first, mut second) = (Raw::open(&url).await, Raw::open(&url).await);
     // Both lie in the sockets before the runtime, which has one thread, turns.
-    let (one, two) =
-        (hello(&reattach_tokio::connection_key(), 1, 1, ""), hello(&reattach_tokio::connection_key(), 2, 1, ""));
+    let (one, two) = (hello(&reattach::connection_key(), 1, 1, ""), hello(&reattach::connection_key(), 2, 1, ""));
     tokio::join!(first.send(&one), second.send(&two));
     until(|| accepted.load(Ordering::SeqCst) == 2).await;
     for task in waiting {
@@ -94,7 +68,7 @@ async fn connections_that_nobody_accepts_are_bounded() {
     core.max_connections = 10;
     let (server, url) = listen(server_config().with_core(core)).await;
     for _ in 0..40 {
-        let client = soon(reattach_tokio::connect(&url, client_config())).await.unwrap();
+        let client = soon(reattach::connect(&url, client_config())).await.unwrap();
         soon(client.close(Duration::from_secs(1))).await;
         until(|| server.connections() == 0).await;
     }
@@ -118,7 +92,7 @@ async fn a_hello_that_is_being_authenticated_does_not_outlive_the_server() {
         }
     }))
     .await;
-    let _client = reattach_tokio::start(&url, client_config()).unwrap();
+    let _client = reattach::start(&url, client_config()).unwrap();
     until(|| is_busy.load(Ordering::SeqCst)).await;
     server.shut_down();
     soon(server.closed()).await;
@@ -138,7 +112,7 @@ async fn a_provider_of_credentials_that_panics_has_none() {
         Ok(Credentials::none())
     });
     for provider in [at_once, later] {
-        let result = soon(reattach_tokio::connect(&url, client_config().with_credentials(provider))).await;
+        let result = soon(reattach::connect(&url, client_config().with_credentials(provider))).await;
         assert!(
             matches!(result, Err(ConnectError::GaveUp(GiveUp::Unauthorized { .. }))),
             "refused twice, not ended: {result:?}"
@@ -161,7 +135,7 @@ async fn what_applications_log_holds_no_credentials() {
     }))
     .await;
     let config = client_config().with_header("Cookie", "sid=hunter2").unwrap();
-    let _client = reattach_tokio::start(&format!("{url}?token=hunter2"), config).unwrap();
+    let _client = reattach::start(&format!("{url}?token=hunter2"), config).unwrap();
     let shown = soon(shown.recv()).await.unwrap();
     assert!(shown.contains("cookie") && !shown.contains("hunter2"), "{shown}");
 }
@@ -172,7 +146,7 @@ async fn a_transport_that_comes_as_its_connection_ends_is_told() {
     core.hello_timeout = Duration::from_millis(500);
     let (server, url) = listen(server_config().with_core(core)).await;
     for round in 0..60 {
-        let key = reattach_tokio::connection_key();
+        let key = reattach::connection_key();
         let _first = Raw::attach(&url, key).await;
         let connection = soon(server.accept()).await.unwrap();
         let mut second = Raw::open(&url).await;
@@ -191,37 +165,6 @@ async fn a_transport_that_comes_as_its_connection_ends_is_told() {
     }
 }
 
-#[test]
-fn a_runtime_that_goes_while_a_hello_waits_for_an_answer_does_not_hang() {
-    for _ in 0..5 {
-        let hellos = Arc::new(AtomicU32::new(0));
-        let counting = Arc::clone(&hellos);
-        let config = server_config().with_authentication(move |_| {
-            counting.fetch_add(1, Ordering::SeqCst);
-            async { Name::new("alice").ok() }
-        });
-        let key = reattach_tokio::connection_key();
-        let going = runtime::Builder::new_current_thread().event_interval(1).enable_all().build().unwrap();
-        let kept = going.block_on(async {
-            let (server, url) = listen(config).await;
-            let first = Raw::attach(&url, key).await;
-            let connection = soon(server.accept()).await.unwrap();
-            let (mut second, mut third) = (Raw::open(&url).await, Raw::open(&url).await);
-            second.send(&hello(&key, 1, 2, "")).await;
-            third.send(&hello(&key, 1, 3, "")).await;
-            until(|| hellos.load(Ordering::SeqCst) == 3).await;
-            (server, first, second, third, connection)
-        });
-        let (gone, is_gone) = mpsc::channel();
-        std::thread::spawn(move || {
-            drop(going);
-            gone.send(()).unwrap();
-        });
-        assert!(is_gone.recv_timeout(Duration::from_secs(20)).is_ok(), "dropping the runtime hangs");
-        drop(kept);
-    }
-}
-
 #[tokio::test]
 async fn a_credentials_provider_that_never_answers_ends_with_the_connect_timeout() {
     let (_server, url) = listen(server_config()).await;
@@ -229,6 +172,6 @@ async fn a_credentials_provider_that_never_answers_ends_with_the_connect_timeout
     core.reconnect.attempts = Some(1);
     core.connect_timeout = Duration::from_millis(200);
     let config = ClientConfig::new().with_core(core).with_credentials(CredentialsProvider::new(std::future::pending));
-    let result = soon(reattach_tokio::connect(&url, config)).await;
+    let result = soon(reattach::connect(&url, config)).await;
     assert!(matches!(result, Err(ConnectError::GaveUp(GiveUp::Exhausted { .. }))), "{result:?}");
 }

@@ -8,16 +8,16 @@ use std::process::Stdio;
 use std::time::Duration;
 use std::time::Instant;
 
-use reattach_tokio::ConnectionState;
+use reattach::ConnectionState;
 
-use crate::loopback::client_config;
-use crate::loopback::listen;
-use crate::loopback::number;
-use crate::loopback::number_of;
-use crate::loopback::server_config;
-use crate::loopback::server_core;
-use crate::loopback::soon;
-use crate::loopback::until;
+use super::loopback::client_config;
+use super::loopback::listen;
+use super::loopback::number;
+use super::loopback::number_of;
+use super::loopback::server_config;
+use super::loopback::server_core;
+use super::loopback::soon;
+use super::loopback::until;
 
 /// As many as the system lets a process have, but no more than this.
 const MANY: usize = 10_000;
@@ -38,7 +38,7 @@ async fn a_flood_of_silent_connections_is_bounded_and_leaves_others_alone() {
     core.hello_timeout = Duration::from_secs(4);
     core.max_per_address = 1_000;
     // The client's own heartbeat must not be what is tested on a machine that is busy with a flood.
-    core.connection = reattach_tokio::core::connection::Config::default();
+    core.connection = reattach::core::connection::Config::default();
     let (server, url) = listen(server_config().with_core(core)).await;
     let echoing = server.clone();
     tokio::spawn(async move {
@@ -50,7 +50,7 @@ async fn a_flood_of_silent_connections_is_bounded_and_leaves_others_alone() {
             });
         }
     });
-    let client = soon(reattach_tokio::connect(&url, client_config().with_core(Default::default()))).await.unwrap();
+    let client = soon(reattach::connect(&url, client_config().with_core(Default::default()))).await.unwrap();
     let before = resident_bytes();
 
     let address = server.local_addr().unwrap().to_string();

@@ -3,24 +3,24 @@
 
 use std::time::Duration;
 
-use reattach_tokio::Client;
-use reattach_tokio::ConnectionState;
-use reattach_tokio::Server;
-use reattach_tokio::core::id::ConnectionKey;
-use reattach_tokio::core::wire::CloseCode;
+use reattach::Client;
+use reattach::ConnectionState;
+use reattach::Server;
+use reattach::core::id::ConnectionKey;
+use reattach::core::wire::CloseCode;
 use tokio::io::AsyncReadExt as _;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
-use crate::loopback::client_config;
-use crate::loopback::listen;
-use crate::loopback::number;
-use crate::loopback::number_of;
-use crate::loopback::server_config;
-use crate::loopback::server_core;
-use crate::loopback::soon;
-use crate::raw::Raw;
-use crate::raw::hello;
+use super::loopback::client_config;
+use super::loopback::listen;
+use super::loopback::number;
+use super::loopback::number_of;
+use super::loopback::server_config;
+use super::loopback::server_core;
+use super::loopback::soon;
+use super::raw::Raw;
+use super::raw::hello;
 
 /// A server that echoes, and a client of it that behaves.
 struct Scene {
@@ -47,7 +47,7 @@ impl Scene {
                 });
             }
         });
-        let client = soon(reattach_tokio::connect(&url, client_config())).await.unwrap();
+        let client = soon(reattach::connect(&url, client_config())).await.unwrap();
         Self { _server: server, url, client, asked: 0 }
     }
 
@@ -88,7 +88,7 @@ impl Scene {
 #[tokio::test]
 async fn bytes_that_are_no_request_are_turned_away() {
     let mut scene = Scene::new().await;
-    let mut random = reattach_tokio::core::rng::Rng::new(7);
+    let mut random = reattach::core::rng::Rng::new(7);
     for len in [1_usize, 10, 1_000, 100_000] {
         let mut bytes: Vec<u8> = (0..len).map(|_| random.next_u64().to_le_bytes()[0]).collect();
         // Where nothing in them ends a request, the end of the stream does.

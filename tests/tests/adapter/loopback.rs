@@ -5,19 +5,19 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use reattach_tokio::Client;
-use reattach_tokio::ClientConfig;
-use reattach_tokio::Connection;
-use reattach_tokio::Received;
-use reattach_tokio::Server;
-use reattach_tokio::ServerConfig;
-use reattach_tokio::core::client;
-use reattach_tokio::core::connection;
-use reattach_tokio::core::id::Code;
-use reattach_tokio::core::link::Acceptance;
-use reattach_tokio::core::link::Delivery;
-use reattach_tokio::core::server;
-use reattach_tokio::core::wire::Payload;
+use reattach::Client;
+use reattach::ClientConfig;
+use reattach::Connection;
+use reattach::Received;
+use reattach::Server;
+use reattach::ServerConfig;
+use reattach::core::client;
+use reattach::core::connection;
+use reattach::core::id::Code;
+use reattach::core::link::Acceptance;
+use reattach::core::link::Delivery;
+use reattach::core::server;
+use reattach::core::wire::Payload;
 
 /// Longer than anything here takes on a slow machine. A test that waits for so long has failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -74,7 +74,7 @@ pub(crate) fn server_config() -> ServerConfig {
 
 /// A server on a port of its own, and its URL.
 pub(crate) async fn listen(config: ServerConfig) -> (Server, String) {
-    let server = reattach_tokio::bind("127.0.0.1:0", config).await.expect("a free port");
+    let server = reattach::bind("127.0.0.1:0", config).await.expect("a free port");
     let url = format!("ws://{}/", server.local_addr().expect("a bound server has an address"));
     (server, url)
 }
@@ -82,7 +82,7 @@ pub(crate) async fn listen(config: ServerConfig) -> (Server, String) {
 /// A connected client with its connection at the server.
 pub(crate) async fn pair() -> (Client, Connection, Server) {
     let (server, url) = listen(server_config()).await;
-    let client = soon(reattach_tokio::connect(&url, client_config())).await.expect("a connection");
+    let client = soon(reattach::connect(&url, client_config())).await.expect("a connection");
     let connection = soon(server.accept()).await.expect("the client's connection");
     (client, connection, server)
 }
@@ -141,7 +141,7 @@ pub(crate) async fn deciding_pair() -> (Client, Connection, Server) {
 
 pub(crate) async fn pair_at(config: ServerConfig) -> (Client, Connection, Server) {
     let (server, url) = listen(config).await;
-    let client = soon(reattach_tokio::connect(&url, client_config())).await.unwrap();
+    let client = soon(reattach::connect(&url, client_config())).await.unwrap();
     let connection = soon(server.accept()).await.unwrap();
     (client, connection, server)
 }

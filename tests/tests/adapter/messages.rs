@@ -1,34 +1,34 @@
-//! The tokio adapter over real loopback sockets: sending, receiving, waiting, cancelling, ending.
+//! The adapter over real loopback sockets: sending, receiving, waiting, cancelling, ending.
 
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use reattach_tokio::ClientConfig;
-use reattach_tokio::ConnectError;
-use reattach_tokio::ConnectionState;
-use reattach_tokio::UrlError;
-use reattach_tokio::core::client::Closed;
-use reattach_tokio::core::client::Event;
-use reattach_tokio::core::error::ApiMisuse;
-use reattach_tokio::core::id::Name;
-use reattach_tokio::core::link::Delivery;
-use reattach_tokio::core::outcome::NotDelivered;
-use reattach_tokio::core::outcome::Outcome;
-use reattach_tokio::core::outcome::Unknown;
-use reattach_tokio::core::reconnect::GiveUp;
-use reattach_tokio::core::server::PeerEvent;
+use reattach::ClientConfig;
+use reattach::ConnectError;
+use reattach::ConnectionState;
+use reattach::UrlError;
+use reattach::core::client::Closed;
+use reattach::core::client::Event;
+use reattach::core::error::ApiMisuse;
+use reattach::core::id::Name;
+use reattach::core::link::Delivery;
+use reattach::core::outcome::NotDelivered;
+use reattach::core::outcome::Outcome;
+use reattach::core::outcome::Unknown;
+use reattach::core::reconnect::GiveUp;
+use reattach::core::server::PeerEvent;
 
-use crate::loopback::Record;
-use crate::loopback::client_config;
-use crate::loopback::client_core;
-use crate::loopback::listen;
-use crate::loopback::number;
-use crate::loopback::number_of;
-use crate::loopback::pair;
-use crate::loopback::server_config;
-use crate::loopback::soon;
-use crate::loopback::text;
-use crate::loopback::until;
+use super::loopback::Record;
+use super::loopback::client_config;
+use super::loopback::client_core;
+use super::loopback::listen;
+use super::loopback::number;
+use super::loopback::number_of;
+use super::loopback::pair;
+use super::loopback::server_config;
+use super::loopback::soon;
+use super::loopback::text;
+use super::loopback::until;
 
 #[tokio::test]
 async fn messages_go_both_ways_and_their_senders_are_told() {
@@ -169,7 +169,7 @@ async fn ephemeral_messages_go_now_or_never() {
     let key = Name::new("typing").unwrap();
     client.send_ephemeral(key.clone(), text("yes")).unwrap();
     let Some(Delivery::Ephemeral { key: came, payload }) =
-        soon(connection.recv()).await.map(reattach_tokio::Received::into_delivery)
+        soon(connection.recv()).await.map(reattach::Received::into_delivery)
     else {
         panic!("an ephemeral message was sent");
     };
@@ -238,10 +238,10 @@ async fn a_client_that_reaches_nobody_gives_up_and_starts_over_when_asked() {
     server.shut_down();
     let mut core = client_core();
     core.reconnect.attempts = Some(2);
-    let failed = soon(reattach_tokio::connect(&url, ClientConfig::new().with_core(core.clone()))).await;
+    let failed = soon(reattach::connect(&url, ClientConfig::new().with_core(core.clone()))).await;
     assert!(matches!(failed, Err(ConnectError::GaveUp(GiveUp::Exhausted { attempts: 2, .. }))), "{failed:?}");
 
-    let client = reattach_tokio::start(&url, ClientConfig::new().with_core(core)).unwrap();
+    let client = reattach::start(&url, ClientConfig::new().with_core(core)).unwrap();
     let receipt = client.try_send(number(1)).unwrap();
     assert_eq!(soon(receipt).await, Outcome::NotDelivered { reason: NotDelivered::Unreachable });
     until(|| matches!(client.state(), ConnectionState::Failed(_))).await;
@@ -251,7 +251,7 @@ async fn a_client_that_reaches_nobody_gives_up_and_starts_over_when_asked() {
     let server = soon(async {
         loop {
             // The port may take a moment to be free again.
-            if let Ok(server) = reattach_tokio::bind(address, server_config()).await {
+            if let Ok(server) = reattach::bind(address, server_config()).await {
                 return server;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -267,7 +267,7 @@ async fn a_client_that_reaches_nobody_gives_up_and_starts_over_when_asked() {
 
 #[tokio::test]
 async fn a_bad_url_is_refused_with_its_fault() {
-    let fault = |url: &str| reattach_tokio::start(url, client_config()).unwrap_err();
+    let fault = |url: &str| reattach::start(url, client_config()).unwrap_err();
     assert!(matches!(fault("http://127.0.0.1/"), UrlError::Scheme { .. }));
     assert!(matches!(fault("127.0.0.1:80"), UrlError::Invalid { .. }));
     assert!(matches!(client_config().with_header("a b", "c"), Err(UrlError::Header { .. })));
@@ -280,7 +280,7 @@ async fn a_watch_and_a_subscription_see_a_drop_and_the_return() {
     let mut peer_events = connection.events();
     let mut watch = client.watch();
     assert_eq!(watch.state(), ConnectionState::Attached);
-    connection.detach(reattach_tokio::core::wire::CloseCode::RESTART).expect("a code that may be sent");
+    connection.detach(reattach::core::wire::CloseCode::RESTART).expect("a code that may be sent");
     soon(watch.changed()).await;
     assert!(matches!(soon(events.next()).await, Some(Event::Detached { .. })));
     assert_eq!(soon(events.next()).await, Some(Event::Attached { resumed: true }));

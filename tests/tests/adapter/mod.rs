@@ -1,4 +1,5 @@
-//! The tokio adapter over real loopback sockets.
+//! The adapter over real loopback sockets: one suite, run on each runtime. The crate that includes it names the runtime's crate
+//! `reattach`. The tests themselves run on tokio; the driver's tasks, sockets and timers are those of the runtime.
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
@@ -8,8 +9,8 @@ mod ends;
 mod flood;
 mod goodbyes;
 mod hostile;
-mod loopback;
+pub(crate) mod loopback;
 mod messages;
-mod raw;
+pub(crate) mod raw;
 mod server;
 mod watched;

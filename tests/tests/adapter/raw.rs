@@ -6,12 +6,12 @@ use async_tungstenite::tokio::client_async;
 use async_tungstenite::tungstenite::ClientRequestBuilder;
 use async_tungstenite::tungstenite::Message;
 use futures_util::StreamExt as _;
-use reattach_tokio::core::id::ConnectionKey;
-use reattach_tokio::core::wire::CloseCode;
-use reattach_tokio::core::wire::SUBPROTOCOL;
+use reattach::core::id::ConnectionKey;
+use reattach::core::wire::CloseCode;
+use reattach::core::wire::SUBPROTOCOL;
 use tokio::net::TcpStream;
 
-use crate::loopback::soon;
+use super::loopback::soon;
 
 pub(crate) struct Raw(pub(crate) WebSocketStream<TokioAdapter<TcpStream>>);
 

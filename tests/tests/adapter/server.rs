@@ -6,37 +6,37 @@ use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use reattach_tokio::ClientConfig;
-use reattach_tokio::ConnectError;
-use reattach_tokio::ConnectionState;
-use reattach_tokio::Credentials;
-use reattach_tokio::CredentialsProvider;
-use reattach_tokio::Origins;
-use reattach_tokio::core::client::OnSuperseded;
-use reattach_tokio::core::error::ApiMisuse;
-use reattach_tokio::core::id::Name;
-use reattach_tokio::core::id::Principal;
-use reattach_tokio::core::outcome::Outcome;
-use reattach_tokio::core::outcome::Unknown;
-use reattach_tokio::core::reconnect::Ended;
-use reattach_tokio::core::reconnect::GiveUp;
-use reattach_tokio::core::reconnect::OpenError;
-use reattach_tokio::core::server::PeerClosed;
-use reattach_tokio::core::server::PeerEvent;
-use reattach_tokio::core::wire::CloseCode;
+use reattach::ClientConfig;
+use reattach::ConnectError;
+use reattach::ConnectionState;
+use reattach::Credentials;
+use reattach::CredentialsProvider;
+use reattach::Origins;
+use reattach::core::client::OnSuperseded;
+use reattach::core::error::ApiMisuse;
+use reattach::core::id::Name;
+use reattach::core::id::Principal;
+use reattach::core::outcome::Outcome;
+use reattach::core::outcome::Unknown;
+use reattach::core::reconnect::Ended;
+use reattach::core::reconnect::GiveUp;
+use reattach::core::reconnect::OpenError;
+use reattach::core::server::PeerClosed;
+use reattach::core::server::PeerEvent;
+use reattach::core::wire::CloseCode;
 
-use crate::loopback::client_config;
-use crate::loopback::client_core;
-use crate::loopback::listen;
-use crate::loopback::number;
-use crate::loopback::number_of;
-use crate::loopback::pair;
-use crate::loopback::server_config;
-use crate::loopback::server_core;
-use crate::loopback::soon;
-use crate::loopback::text;
-use crate::loopback::until;
-use crate::raw::Raw;
+use super::loopback::client_config;
+use super::loopback::client_core;
+use super::loopback::listen;
+use super::loopback::number;
+use super::loopback::number_of;
+use super::loopback::pair;
+use super::loopback::server_config;
+use super::loopback::server_core;
+use super::loopback::soon;
+use super::loopback::text;
+use super::loopback::until;
+use super::raw::Raw;
 
 fn with_token(config: ClientConfig, token: &'static str) -> ClientConfig {
     config.with_credentials(CredentialsProvider::new(move || async move { Credentials::token(token) }))
@@ -58,7 +58,7 @@ async fn credentials_are_asked_for_and_checked_anew_for_every_attach() {
         let number = counting.fetch_add(1, Ordering::Relaxed);
         async move { Credentials::token(format!("ticket {number}")) }
     });
-    let client = soon(reattach_tokio::connect(&url, client_config().with_credentials(provider))).await.unwrap();
+    let client = soon(reattach::connect(&url, client_config().with_credentials(provider))).await.unwrap();
     let connection = soon(server.accept()).await.unwrap();
     assert_eq!(connection.principal(), &Principal::Named(Name::new("alice").unwrap()));
     for round in 1..=3 {
@@ -74,7 +74,7 @@ async fn credentials_are_asked_for_and_checked_anew_for_every_attach() {
 async fn refused_credentials_are_refreshed_once_and_then_it_says_so() {
     let config = server_config().with_authentication(|_| async { None });
     let (_server, url) = listen(config).await;
-    let refused = soon(reattach_tokio::connect(&url, with_token(client_config(), "wrong"))).await;
+    let refused = soon(reattach::connect(&url, with_token(client_config(), "wrong"))).await;
     let last = Ended::Closed(CloseCode::UNAUTHENTICATED);
     assert_eq!(refused.unwrap_err(), ConnectError::GaveUp(GiveUp::Unauthorized { last }));
 }
@@ -85,11 +85,11 @@ async fn another_principal_with_the_key_is_refused_and_the_owner_notices_nothing
     let config = server_config()
         .with_authentication(|hello| async move { hello.token.and_then(|token| Name::new(token.reveal()).ok()) });
     let (server, url) = listen(config).await;
-    let key = reattach_tokio::connection_key();
-    let owner = soon(reattach_tokio::connect(&url, with_token(client_config().with_key(key), "alice"))).await.unwrap();
+    let key = reattach::connection_key();
+    let owner = soon(reattach::connect(&url, with_token(client_config().with_key(key), "alice"))).await.unwrap();
     let connection = soon(server.accept()).await.unwrap();
     let mut events = connection.events();
-    let thief = reattach_tokio::connect(&url, with_token(client_config().with_key(key), "mallory"));
+    let thief = reattach::connect(&url, with_token(client_config().with_key(key), "mallory"));
     let last = Ended::Closed(CloseCode::FORBIDDEN);
     assert_eq!(soon(thief).await.unwrap_err(), ConnectError::GaveUp(GiveUp::Unauthorized { last }));
     let receipt = owner.send(number(1)).await.unwrap();
@@ -106,11 +106,11 @@ async fn authentication_that_takes_too_long_lets_nobody_in() {
     core.hello_timeout = Duration::from_millis(150);
     let config = server_config().with_core(core).with_authentication(|_| std::future::pending());
     let (server, url) = listen(config).await;
-    let client = reattach_tokio::start(&url, with_token(client_config(), "alice")).unwrap();
+    let client = reattach::start(&url, with_token(client_config(), "alice")).unwrap();
     let mut events = client.events();
     let ended = soon(async {
         loop {
-            if let Some(reattach_tokio::core::client::Event::TryFailed { ended }) = events.next().await {
+            if let Some(reattach::core::client::Event::TryFailed { ended }) = events.next().await {
                 return ended;
             }
         }
@@ -135,7 +135,7 @@ async fn headers_of_the_client_reach_the_application() {
         Ok(Credentials::none().with_header("authorization", "Bearer t").expect("a header that can be sent"))
     });
     let config = client_config().with_header("x-app", "demo").unwrap().with_credentials(provider);
-    let _client = soon(reattach_tokio::connect(&format!("{url}a/b?c=d"), config)).await.unwrap();
+    let _client = soon(reattach::connect(&format!("{url}a/b?c=d"), config)).await.unwrap();
     let expected = (Some("demo".to_owned()), Some("Bearer t".to_owned()), "/a/b?c=d".to_owned(), true);
     assert_eq!(seen.lock().unwrap().take(), Some(expected));
 }
@@ -145,10 +145,10 @@ async fn pages_are_let_in_by_the_list_only() {
     let listed = Origins::These(vec!["https://good.example".to_owned()]);
     let (server, url) = listen(server_config().with_origins(listed)).await;
     let from = |origin: &str| client_config().with_header("origin", origin).unwrap();
-    let bad = soon(reattach_tokio::connect(&url, from("https://bad.example"))).await.unwrap_err();
+    let bad = soon(reattach::connect(&url, from("https://bad.example"))).await.unwrap_err();
     let last = Ended::NotOpened(OpenError::Refused { status: 403, retry_after: None });
     assert_eq!(bad, ConnectError::GaveUp(GiveUp::Unauthorized { last }));
-    let _client = soon(reattach_tokio::connect(&url, from("https://good.example"))).await.unwrap();
+    let _client = soon(reattach::connect(&url, from("https://good.example"))).await.unwrap();
     assert_eq!(server.connections(), 1);
 }
 
@@ -156,11 +156,11 @@ async fn pages_are_let_in_by_the_list_only() {
 #[tokio::test]
 async fn two_copies_of_one_identity_come_to_terms() {
     let (server, url) = listen(server_config()).await;
-    let key = reattach_tokio::connection_key();
-    let first = soon(reattach_tokio::connect(&url, client_config().with_key(key))).await.unwrap();
+    let key = reattach::connection_key();
+    let first = soon(reattach::connect(&url, client_config().with_key(key))).await.unwrap();
     let cid = first.connection_id();
     let at_first = soon(server.accept()).await.unwrap();
-    let second = soon(reattach_tokio::connect(&url, client_config().with_key(key))).await.unwrap();
+    let second = soon(reattach::connect(&url, client_config().with_key(key))).await.unwrap();
     let moved = soon(server.accept()).await.unwrap();
     until(|| first.connection_id() != cid && first.state() == ConnectionState::Attached).await;
     assert_eq!((second.connection_id(), at_first.id(), moved.id()), (cid, cid, first.connection_id()));
@@ -175,14 +175,14 @@ async fn two_copies_of_one_identity_come_to_terms() {
 #[tokio::test]
 async fn a_copy_that_is_told_to_stop_stops() {
     let (server, url) = listen(server_config()).await;
-    let key = reattach_tokio::connection_key();
+    let key = reattach::connection_key();
     let mut core = client_core();
     core.on_superseded = OnSuperseded::Stop;
-    let first = soon(reattach_tokio::connect(&url, ClientConfig::new().with_core(core).with_key(key))).await.unwrap();
+    let first = soon(reattach::connect(&url, ClientConfig::new().with_core(core).with_key(key))).await.unwrap();
     let connection = soon(server.accept()).await.unwrap();
     let receipt = first.send(number(1)).await.unwrap();
     until(|| connection.stats().link.received == 1).await;
-    let _second = soon(reattach_tokio::connect(&url, client_config().with_key(key))).await.unwrap();
+    let _second = soon(reattach::connect(&url, client_config().with_key(key))).await.unwrap();
     until(|| first.state() == ConnectionState::Superseded).await;
     assert_eq!(soon(receipt).await, Outcome::Unknown { reason: Unknown::Superseded });
     assert!(soon(first.recv()).await.is_none());
@@ -192,8 +192,8 @@ async fn a_copy_that_is_told_to_stop_stops() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_take_over_works_while_the_old_transport_is_blocked_in_a_write() {
     // Timers long enough that nothing but the take-over can end the old transport.
-    let (server, url) = listen(reattach_tokio::ServerConfig::new()).await;
-    let key = reattach_tokio::connection_key();
+    let (server, url) = listen(reattach::ServerConfig::new()).await;
+    let key = reattach::connection_key();
     let stuck = Raw::attach(&url, key).await;
     let connection = soon(server.accept()).await.unwrap();
     let large = text(&"x".repeat(3 * 1024 * 1024));
@@ -203,7 +203,7 @@ async fn a_take_over_works_while_the_old_transport_is_blocked_in_a_write() {
     }
     // Nobody reads at the other end, so the write is blocked once the system's buffers are full.
     until(|| connection.stats().written > 0).await;
-    let next = soon(reattach_tokio::connect(&url, client_config().with_key(key))).await.unwrap();
+    let next = soon(reattach::connect(&url, client_config().with_key(key))).await.unwrap();
     assert!(connection.is_attached());
     _ = next.send(number(7)).await.unwrap();
     assert_eq!(number_of(&soon(connection.recv()).await.unwrap()), 7);
@@ -214,7 +214,7 @@ async fn a_take_over_works_while_the_old_transport_is_blocked_in_a_write() {
 #[tokio::test]
 async fn a_peer_that_never_reads_is_given_up_and_costs_no_more_than_the_outbox() {
     let (server, url) = listen(server_config()).await;
-    let silent = Raw::attach(&url, reattach_tokio::connection_key()).await;
+    let silent = Raw::attach(&url, reattach::connection_key()).await;
     let connection = soon(server.accept()).await.unwrap();
     let mut events = connection.events();
     let chunk = text(&"x".repeat(16 * 1024));
@@ -262,7 +262,7 @@ async fn a_server_that_shuts_down_tells_both_applications_the_truth() {
 #[tokio::test]
 async fn a_server_that_stops_says_so_on_every_transport_before_it_is_gone() {
     let (server, url) = listen(server_config()).await;
-    let mut attached = Raw::attach(&url, reattach_tokio::connection_key()).await;
+    let mut attached = Raw::attach(&url, reattach::connection_key()).await;
     let mut silent = Raw::open(&url).await;
     let reading = tokio::spawn(async move {
         let bye = attached.next().await;
@@ -276,34 +276,16 @@ async fn a_server_that_stops_says_so_on_every_transport_before_it_is_gone() {
 }
 
 #[tokio::test]
-async fn a_stream_of_the_callers_own_is_served() {
-    let server = reattach_tokio::server(server_config());
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("ws://{}/", listener.local_addr().unwrap());
-    let serving = server.clone();
-    tokio::spawn(async move {
-        while let Ok((stream, remote)) = listener.accept().await {
-            reattach_tokio::serve(&serving, stream, Some(remote));
-        }
-    });
-    let client = soon(reattach_tokio::connect(&url, client_config())).await.unwrap();
-    let connection = soon(server.accept()).await.unwrap();
-    _ = client.send(number(1)).await.unwrap();
-    assert_eq!(number_of(&soon(connection.recv()).await.unwrap()), 1);
-    assert_eq!(server.local_addr(), None);
-}
-
-#[tokio::test]
 async fn the_cap_of_a_principal_is_kept() {
     let mut core = server_core();
     core.max_per_principal = 2;
     let config = server_config().with_core(core).with_authentication(|_| async { Some(Name::new("alice").unwrap()) });
     let (_server, url) = listen(config).await;
-    let _first = soon(reattach_tokio::connect(&url, client_config())).await.unwrap();
-    let _second = soon(reattach_tokio::connect(&url, client_config())).await.unwrap();
+    let _first = soon(reattach::connect(&url, client_config())).await.unwrap();
+    let _second = soon(reattach::connect(&url, client_config())).await.unwrap();
     let mut core = client_core();
     core.reconnect.attempts = Some(0);
-    let third = soon(reattach_tokio::connect(&url, ClientConfig::new().with_core(core))).await.unwrap_err();
+    let third = soon(reattach::connect(&url, ClientConfig::new().with_core(core))).await.unwrap_err();
     let last = Ended::Closed(CloseCode::TOO_MANY);
     assert_eq!(third, ConnectError::GaveUp(GiveUp::Exhausted { attempts: 0, last }));
 }

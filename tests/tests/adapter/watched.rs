@@ -1,4 +1,4 @@
-//! The tokio adapter under the eyes of the oracle: real sockets, real cuts, and whatever both applications see.
+//! The adapter under the eyes of the oracle: real sockets, real cuts, and whatever both applications see.
 //!
 //! Whatever an application does, and the oracle's hearing of it, is one step under one lock, so that no outcome can be heard
 //! of before what it follows from.
@@ -14,31 +14,31 @@ use harness::oracle::Oracle;
 use harness::oracle::Party;
 use harness::oracle::Rules;
 use harness::oracle::Why;
+use reattach::Client;
+use reattach::ClientConfig;
+use reattach::Connection;
+use reattach::Received;
+use reattach::Server;
+use reattach::ServerConfig;
+use reattach::core::id::ConnectionId;
+use reattach::core::id::Name;
+use reattach::core::link::Acceptance;
+use reattach::core::link::Decision;
+use reattach::core::link::Delivery;
+use reattach::core::link::Outgoing;
+use reattach::core::time::Instant;
 use reattach_cli::proxy::Cut;
 use reattach_cli::proxy::FaultProxy;
-use reattach_tokio::Client;
-use reattach_tokio::ClientConfig;
-use reattach_tokio::Connection;
-use reattach_tokio::Received;
-use reattach_tokio::Server;
-use reattach_tokio::ServerConfig;
-use reattach_tokio::core::id::ConnectionId;
-use reattach_tokio::core::id::Name;
-use reattach_tokio::core::link::Acceptance;
-use reattach_tokio::core::link::Decision;
-use reattach_tokio::core::link::Delivery;
-use reattach_tokio::core::link::Outgoing;
-use reattach_tokio::core::time::Instant;
 
-use crate::loopback::PATIENCE;
-use crate::loopback::client_core;
-use crate::loopback::code;
-use crate::loopback::listen;
-use crate::loopback::number;
-use crate::loopback::number_of;
-use crate::loopback::server_core;
-use crate::loopback::soon;
-use crate::loopback::until;
+use super::loopback::PATIENCE;
+use super::loopback::client_core;
+use super::loopback::code;
+use super::loopback::listen;
+use super::loopback::number;
+use super::loopback::number_of;
+use super::loopback::server_core;
+use super::loopback::soon;
+use super::loopback::until;
 
 /// So many messages each way, fewer than half of what an outbox holds.
 const MESSAGES: u32 = 400;
@@ -60,7 +60,11 @@ fn heed(checked: Checked) {
 impl Watch {
     fn look(&self) -> (MutexGuard<'_, Oracle>, Instant) {
         let oracle = self.oracle.lock().unwrap();
-        (oracle, Instant::from_micros(u64::try_from(self.began.elapsed().as_micros()).unwrap()))
+        (oracle, self.now())
+    }
+
+    fn now(&self) -> Instant {
+        Instant::from_micros(u64::try_from(self.began.elapsed().as_micros()).unwrap())
     }
 
     fn is_settled(&self) -> bool {
@@ -106,7 +110,7 @@ impl Pair {
         let (server, _) = listen(ServerConfig::new().with_core(at_server)).await;
         let proxy = FaultProxy::start(server.local_addr().unwrap(), Duration::from_millis(1)).await.unwrap();
         let url = format!("ws://{}/", proxy.address());
-        let client = reattach_tokio::start(&url, ClientConfig::new().with_core(at_client)).unwrap();
+        let client = reattach::start(&url, ClientConfig::new().with_core(at_client)).unwrap();
         watch.look().0.on_client(0, client.connection_id());
         tokio::spawn({
             let (mut events, watch) = (client.events(), watch.clone());
@@ -159,18 +163,20 @@ impl Pair {
     fn take(&self) {
         for to in [Party::Client(0), Party::Server(self.cid())] {
             loop {
-                let (mut oracle, now) = self.watch.look();
+                let (mut oracle, asked_at) = self.watch.look();
                 let received = match to {
                     Party::Client(_) => self.client.try_recv(),
                     Party::Server(_) => self.connection.try_recv(),
                 };
                 let Some(received) = received else { break };
+                // The machines have a look at the clock between the two.
+                let now = self.watch.now();
                 let Delivery::Message(handed) = &*received else { panic!("nobody sends anything else") };
                 let sent = u32::try_from(number_of(&received)).unwrap();
                 heed(oracle.on_handed(to, sent, handed, false, now));
                 if let Some(handle) = handed.handle {
                     let (decision, result) = decide(received, sent);
-                    heed(oracle.on_decided(to, handle, &decision, result, now));
+                    heed(oracle.on_decided(to, handle, &decision, result, asked_at));
                 }
             }
         }
@@ -196,7 +202,7 @@ impl Pair {
 }
 
 /// Mostly it is done; now and then it is refused, put off, or dropped.
-fn decide(received: Received, sent: u32) -> (Decision, Result<(), reattach_tokio::core::error::ApiMisuse>) {
+fn decide(received: Received, sent: u32) -> (Decision, Result<(), reattach::core::error::ApiMisuse>) {
     match sent % 8 {
         1 => {
             let result = received.reject(code("no"), "");

@@ -57,6 +57,7 @@ use crate::demo::script::Script;
 use crate::demo::script::lane_of;
 use crate::demo::stage::DELAY;
 use crate::proxy::FaultProxy;
+use crate::runtime::RuntimeName;
 
 /// How many messages are sent at least.
 pub(crate) const MESSAGES: u64 = 2_000;
@@ -144,14 +145,14 @@ pub(crate) fn shortened() -> Vec<Shortened> {
 }
 
 /// Performs: every message, every cut, until every sender was told.
-pub(crate) async fn perform(scene: Arc<Scene>, plan: Vec<Planned>) -> Result<(), Failed> {
-    let server = reattach_tokio::bind("127.0.0.1:0", ServerConfig::new().with_core(server_config())).await?;
+pub(crate) async fn perform(runtime: RuntimeName, scene: Arc<Scene>, plan: Vec<Planned>) -> Result<(), Failed> {
+    let server = Server::bind(runtime.get(), "127.0.0.1:0", ServerConfig::new().with_core(server_config())).await?;
     let address = server.local_addr().expect("a bound server has an address");
     let proxy = FaultProxy::start(address, DELAY).await?;
     let serving: Arc<Mutex<Option<Connection>>> = Arc::default();
     let deciding = tokio::spawn(serve(server, Arc::clone(&scene), Arc::clone(&serving)));
     let url = format!("ws://{}/", proxy.address());
-    let client = reattach_tokio::connect(&url, ClientConfig::new().with_core(client_config())).await?;
+    let client = Client::connect(runtime.get(), &url, ClientConfig::new().with_core(client_config())).await?;
     let listening = tokio::spawn(listen(Arc::clone(&scene), client.events()));
     let mut sending = JoinSet::new();
     for lane in 0..LANES {

@@ -8,14 +8,18 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
+use reattach_smol::Smol;
+use reattach_tokio::Client;
 use reattach_tokio::ClientConfig;
 use reattach_tokio::Connection;
 use reattach_tokio::Server;
 use reattach_tokio::ServerConfig;
 use reattach_tokio::core::outcome::Unknown;
 use reattach_tokio::core::wire::Payload;
+use smol::Executor;
 use tokio::runtime;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
@@ -30,6 +34,7 @@ use crate::demo::ledger::enter_claims;
 use crate::demo::stage::DELAY;
 use crate::proxy::Cut;
 use crate::proxy::FaultProxy;
+use crate::runtime::RuntimeName;
 
 /// How often each kind of forgetting happens.
 pub(crate) const TIMES: u32 = 3;
@@ -115,12 +120,16 @@ impl Act {
 const PACE: Duration = Duration::from_millis(1);
 
 /// Plays one kind of forgetting, as often as said.
-pub(crate) async fn perform(forgetting: Forgetting, progress: impl Fn(u32)) -> Result<Arc<Act>, Failed> {
+pub(crate) async fn perform(
+    name: RuntimeName,
+    forgetting: Forgetting,
+    progress: impl Fn(u32),
+) -> Result<Arc<Act>, Failed> {
     let act = Act::new();
-    let mut life = Life::begin(&act).await?;
+    let mut life = Life::begin(name, &act).await?;
     let proxy = FaultProxy::start(life.address, DELAY).await?;
     let url = format!("ws://{}/", proxy.address());
-    let client = reattach_tokio::connect(&url, ClientConfig::new().with_core(client_config())).await?;
+    let client = Client::connect(name.get(), &url, ClientConfig::new().with_core(client_config())).await?;
     let reading = {
         let (act, client) = (Arc::clone(&act), client.clone());
         tokio::spawn(async move {
@@ -161,7 +170,7 @@ pub(crate) async fn perform(forgetting: Forgetting, progress: impl Fn(u32)) -> R
                 life.crash().await;
                 proxy.cut(Cut::Reset);
                 act.down.on_orphaned();
-                life = Life::begin(&act).await?;
+                life = Life::begin(name, &act).await?;
             }
         }
         act.is_reading.send_replace(true);
@@ -185,30 +194,55 @@ pub(crate) async fn perform(forgetting: Forgetting, progress: impl Fn(u32)) -> R
 
 /// One life of the server, on a runtime of its own, so that it can die as a process does.
 struct Life {
+    /// The application's tasks, and on tokio the driver's too.
     runtime: Option<Runtime>,
+    /// The thread on which the driver's tasks run on smol. It stops, and they with it, when the sender is dropped.
+    executor: Option<(smol::channel::Sender<()>, JoinHandle<Arc<Executor<'static>>>)>,
     address: SocketAddr,
 }
 
 impl Life {
-    async fn begin(act: &Arc<Act>) -> Result<Self, Failed> {
+    async fn begin(name: RuntimeName, act: &Arc<Act>) -> Result<Self, Failed> {
         let runtime = runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let act = Arc::clone(act);
         let mut core = server_config();
         core.detach_ttl = TTL;
+        let (driven, executor): (Arc<dyn reattach_tokio::runtime::Runtime>, _) = match name {
+            RuntimeName::Tokio => (name.get(), None),
+            RuntimeName::Smol => {
+                let executor = Arc::new(Executor::new());
+                let driven = Arc::new(Smol::on(&executor));
+                let (alive, dead) = smol::channel::bounded::<()>(1);
+                let thread = std::thread::spawn(move || {
+                    _ = smol::block_on(executor.run(dead.recv()));
+                    executor
+                });
+                (driven, Some((alive, thread)))
+            }
+        };
         let bound = runtime.spawn(async move {
-            let server = reattach_tokio::bind("127.0.0.1:0", ServerConfig::new().with_core(core)).await?;
+            let server = Server::bind(driven, "127.0.0.1:0", ServerConfig::new().with_core(core)).await?;
             let address = server.local_addr().expect("a bound server has an address");
             tokio::spawn(serve(server, act));
             Ok::<_, std::io::Error>(address)
         });
         let address = bound.await.map_err(|_| Failed::Task)??;
-        Ok(Self { runtime: Some(runtime), address })
+        Ok(Self { runtime: Some(runtime), executor, address })
     }
 
     /// Everything stops where it stands. Nobody is told anything.
     async fn crash(&mut self) {
+        let executor = self.executor.take();
         if let Some(runtime) = self.runtime.take() {
-            let stopped = tokio::task::spawn_blocking(move || runtime.shutdown_timeout(Duration::from_secs(5)));
+            let stopped = tokio::task::spawn_blocking(move || {
+                // The driver's tasks stop first, and go last: they say no goodbye to anybody.
+                let stopped = executor.map(|(alive, thread)| {
+                    drop(alive);
+                    thread.join().expect("the driver's tasks do not panic")
+                });
+                runtime.shutdown_timeout(Duration::from_secs(5));
+                drop(stopped);
+            });
             stopped.await.expect("a runtime stops");
         }
     }

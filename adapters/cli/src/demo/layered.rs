@@ -25,6 +25,7 @@ use crate::demo::stage::DELAY;
 use crate::demo::stage::Stage;
 use crate::demo::stage::Way;
 use crate::proxy::FaultProxy;
+use crate::runtime::RuntimeName;
 
 /// A timer that the demonstration sets shorter than the default, so that it is over within a minute.
 pub(crate) struct Shortened {
@@ -82,7 +83,12 @@ pub(crate) fn shortened() -> Vec<Shortened> {
 }
 
 /// Performs: every message both ways, every cut, until everything has arrived and every sender was told.
-pub(crate) async fn perform(stage: Arc<Stage>, server: Server, plan: Vec<Planned>) -> Result<(), Failed> {
+pub(crate) async fn perform(
+    runtime: RuntimeName,
+    stage: Arc<Stage>,
+    server: Server,
+    plan: Vec<Planned>,
+) -> Result<(), Failed> {
     let serving: Arc<Mutex<Option<Connection>>> = Arc::default();
     let accepted = Arc::clone(&serving);
     let of_server = Arc::clone(&stage);
@@ -102,7 +108,7 @@ pub(crate) async fn perform(stage: Arc<Stage>, server: Server, plan: Vec<Planned
         }
     });
     let url = format!("ws://{}/", stage.proxy.address());
-    let client = reattach_tokio::connect(&url, ClientConfig::new().with_core(client_config())).await?;
+    let client = Client::connect(runtime.get(), &url, ClientConfig::new().with_core(client_config())).await?;
     let reading = tokio::spawn(read_all(Arc::clone(&stage), client.clone()));
     let sending = {
         let (stage, client) = (Arc::clone(&stage), client.clone());
@@ -164,9 +170,9 @@ async fn send_all(stage: &Stage, way: Way, sender: Sender) {
 }
 
 /// A server, and a stage in front of it.
-pub(crate) async fn set_up(messages: u64, cuts: u32) -> Result<(Arc<Stage>, Server), Failed> {
+pub(crate) async fn set_up(runtime: RuntimeName, messages: u64, cuts: u32) -> Result<(Arc<Stage>, Server), Failed> {
     let config = ServerConfig::new().with_core(server_config());
-    let server = reattach_tokio::bind("127.0.0.1:0", config).await?;
+    let server = Server::bind(runtime.get(), "127.0.0.1:0", config).await?;
     let address = server.local_addr().expect("a bound server has an address");
     let proxy = FaultProxy::start(address, DELAY).await?;
     Ok((Stage::new(proxy, messages, cuts), server))

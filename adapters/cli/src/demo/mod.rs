@@ -33,6 +33,7 @@ use self::report::Report;
 use self::report::percentile;
 use self::show::Show;
 use self::stage::Stage;
+use crate::runtime::RuntimeName;
 
 /// What the demonstration can be told.
 #[derive(Args, Clone, Debug)]
@@ -46,6 +47,9 @@ pub struct Options {
     /// Cuts in the first phase
     #[arg(long, default_value_t = 56)]
     pub cuts: u32,
+    /// What runs the sockets of the performer with the layer
+    #[arg(long, value_enum, default_value_t)]
+    pub runtime: RuntimeName,
     /// Print one JSON object instead of tables
     #[arg(long)]
     pub json: bool,
@@ -118,7 +122,7 @@ pub async fn run(options: &Options) -> Result<(String, bool), Failed> {
     }
     let limit = patience(options);
     let phase1 = phase1(options, &show, limit).await?;
-    let phase2 = tokio::time::timeout(limit, phase2(&show)).await.map_err(|_| Failed::Stuck)??;
+    let phase2 = tokio::time::timeout(limit, phase2(options.runtime, &show)).await.map_err(|_| Failed::Stuck)??;
     let phase3 = phase3(options, &show, limit).await?;
     let seconds = start.elapsed().as_secs_f64();
     let (seed, messages_each_way) = (options.seed, options.messages);
@@ -132,7 +136,7 @@ pub async fn run(options: &Options) -> Result<(String, bool), Failed> {
 /// Both performers at once, each before its own stage, with the same plan.
 async fn phase1(options: &Options, show: &Show, limit: Duration) -> Result<Phase1, Failed> {
     let plan = plan::plan(options.seed, options.cuts);
-    let (ours, server) = layered::set_up(options.messages, options.cuts).await?;
+    let (ours, server) = layered::set_up(options.runtime, options.messages, options.cuts).await?;
     let (plain, listener) = plain::set_up(options.messages, options.cuts).await?;
     let watching = show.watch("phase 1", {
         let (ours, cuts) = (std::sync::Arc::clone(&ours), options.cuts);
@@ -143,7 +147,7 @@ async fn phase1(options: &Options, show: &Show, limit: Duration) -> Result<Phase
     });
     let performances = tokio::time::timeout(limit, async {
         tokio::try_join!(
-            layered::perform(std::sync::Arc::clone(&ours), server, plan.clone()),
+            layered::perform(options.runtime, std::sync::Arc::clone(&ours), server, plan.clone()),
             plain::perform(std::sync::Arc::clone(&plain), listener, options.seed, plan),
         )
     });
@@ -170,12 +174,12 @@ fn performer(stage: &Stage, has_claims: bool) -> Performer {
     }
 }
 
-async fn phase2(show: &Show) -> Result<Phase2, Failed> {
-    let kept = forget::perform(Forgetting::Expiry, |time| {
+async fn phase2(runtime: RuntimeName, show: &Show) -> Result<Phase2, Failed> {
+    let kept = forget::perform(runtime, Forgetting::Expiry, |time| {
         show.say(&format!("phase 2: forgotten with a receipt, {time} of {}", forget::TIMES));
     });
     let kept = Forgotten::new(Forgetting::Expiry, forget::TIMES, kept.await?.figures());
-    let lost = forget::perform(Forgetting::Crash, |time| {
+    let lost = forget::perform(runtime, Forgetting::Crash, |time| {
         show.say(&format!("phase 2: forgotten without a receipt, {time} of {}", forget::TIMES));
     });
     let lost = Forgotten::new(Forgetting::Crash, forget::TIMES, lost.await?.figures());
@@ -192,7 +196,8 @@ async fn phase3(options: &Options, show: &Show, limit: Duration) -> Result<Phase
         }
     });
     let plan = plan::plan(options.seed, decide::CUTS);
-    let performance = tokio::time::timeout(limit, decide::perform(std::sync::Arc::clone(&scene), plan)).await;
+    let performance =
+        tokio::time::timeout(limit, decide::perform(options.runtime, std::sync::Arc::clone(&scene), plan)).await;
     watching.end();
     if let Ok(done) = performance {
         done?;
