@@ -2,6 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::process::Child;
 use std::process::Command;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -439,25 +440,25 @@ async fn sleeper() {
 #[tokio::test]
 async fn a_process_that_was_stopped_comes_back_and_loses_nothing() {
     let (server, url) = listen(server_config()).await;
-    let mut child = Command::new(std::env::current_exe().unwrap())
+    let child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "adapter::decisions::sleeper", "--quiet"])
         .env(SLEEPER, &url)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+        .spawn();
+    let mut child = Process(child.unwrap());
     let connection = soon(server.accept()).await.unwrap();
     let mut receipts = Vec::new();
     for n in 0..BURST {
         receipts.push(connection.send(number(n)).await.unwrap());
     }
-    signal(&child, "-STOP");
+    signal(&child.0, "-STOP");
     for n in BURST..2 * BURST {
         receipts.push(connection.try_send(number(n)).unwrap());
     }
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(server.connections(), 1, "within the time that a detached connection is kept");
-    signal(&child, "-CONT");
+    signal(&child.0, "-CONT");
     let mut echoed = Vec::new();
     while echoed.len() < 2 * BURST as usize {
         echoed.push(next_number(&connection).await);
@@ -468,12 +469,29 @@ async fn a_process_that_was_stopped_comes_back_and_loses_nothing() {
     }
     assert!(connection.stats().attached >= 1);
     soon(connection.close(Duration::from_secs(5))).await;
-    drop(server);
-    let status = tokio::task::spawn_blocking(move || child.wait().unwrap());
-    assert!(soon(status).await.unwrap().success());
+    // On a slow machine it may have been without a transport just then, and comes back to another connection.
+    let ending = tokio::spawn(async move {
+        while let Some(again) = server.accept().await {
+            again.close(Duration::ZERO).await;
+        }
+    });
+    until(|| child.0.try_wait().unwrap().is_some()).await;
+    assert!(child.0.wait().unwrap().success());
+    ending.abort();
 }
 
-fn signal(child: &std::process::Child, signal: &str) {
+/// A process that does not outlive its test.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        _ = self.0.kill();
+        _ = self.0.wait();
+    }
+}
+
+fn signal(child: &Child, signal: &str) {
     let status = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
     assert!(status.success());
 }
