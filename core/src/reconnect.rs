@@ -51,9 +51,9 @@ pub enum OpenError {
     /// No connection: the name did not resolve, nobody listens, the network is down.
     #[error("no connection could be made")]
     Unreachable,
-    /// The secure channel could not be made: a certificate that is not valid, for instance.
-    #[error("the secure channel could not be made")]
-    Insecure,
+    /// The secure channel could not be made.
+    #[error("no secure channel: {0}")]
+    Insecure(Insecure),
     /// The server answered the upgrade with another HTTP status than 101.
     #[error("the server answered with HTTP status {status}")]
     Refused {
@@ -68,6 +68,36 @@ pub enum OpenError {
     /// The application had no credentials to offer.
     #[error("no credentials could be had")]
     NoCredentials,
+}
+
+/// Why a secure channel could not be made (RFC 8446, 6.2; RFC 9525 on names).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum Insecure {
+    /// The server's certificate is past its time.
+    #[error("the server's certificate has expired")]
+    Expired,
+    /// Its time has not come yet. This side's clock may be wrong.
+    #[error("the server's certificate is not valid yet")]
+    NotYetValid,
+    /// It is for another name than the one that was dialled.
+    #[error("the server's certificate is for another name")]
+    WrongName,
+    /// Nobody whom this side trusts has signed it.
+    #[error("the server's certificate was signed by nobody who is trusted")]
+    UnknownIssuer,
+    /// Whoever signed it has taken it back.
+    #[error("the server's certificate was revoked")]
+    Revoked,
+    /// It is wrong in another way.
+    #[error("the server's certificate is not acceptable")]
+    BadCertificate,
+    /// The server refused: it wants a certificate, or a version or a cipher that this side does not have.
+    #[error("the server refused the handshake")]
+    Refused,
+    /// What came is not TLS, or broken TLS.
+    #[error("the server does not speak TLS as it should")]
+    Protocol,
 }
 
 /// How a transport ended, or failed to begin.
@@ -149,7 +179,7 @@ impl Policy {
             Ended::NotOpened(OpenError::Refused { status: 429 | 503, .. }) => Self::Late,
             Ended::NotOpened(OpenError::Refused { status: 404 | 408 | 425, .. }) => Self::Backoff,
             Ended::NotOpened(
-                OpenError::Refused { status: 400..=499, .. } | OpenError::Insecure | OpenError::WrongProtocol,
+                OpenError::Refused { status: 400..=499, .. } | OpenError::Insecure(_) | OpenError::WrongProtocol,
             ) => Self::Stop,
             // Also whatever a captive portal or a proxy in between makes of an upgrade.
             Ended::NotOpened(OpenError::Refused { .. } | OpenError::Unreachable) => Self::Backoff,

@@ -23,6 +23,7 @@ use reattach_core::outcome::Outcome;
 use reattach_core::outcome::Unknown;
 use reattach_core::reconnect::Ended;
 use reattach_core::reconnect::GiveUp;
+use reattach_core::reconnect::Insecure;
 use reattach_core::reconnect::OpenError;
 use reattach_core::time::Instant;
 use reattach_core::wire::CloseCode;
@@ -184,7 +185,7 @@ fn each_way_in_which_a_transport_cannot_be_opened_has_its_policy() {
     for error in [refused(429), refused(503)] {
         assert_eq!(after_failed_open(error), Some(30), "{error:?}");
     }
-    for error in [OpenError::Insecure, OpenError::WrongProtocol, refused(400), refused(426)] {
+    for error in [OpenError::Insecure(Insecure::Expired), OpenError::WrongProtocol, refused(400), refused(426)] {
         assert_eq!(after_failed_open(error), None, "{error:?}");
     }
     for error in [OpenError::NoCredentials, refused(401), refused(403)] {

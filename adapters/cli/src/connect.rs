@@ -2,6 +2,7 @@
 
 use std::io;
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
@@ -11,6 +12,7 @@ use std::time::Instant;
 use clap::Args;
 use reattach_tokio::Client;
 use reattach_tokio::ClientConfig;
+use reattach_tokio::ClientTls;
 use reattach_tokio::ConnectionState;
 use reattach_tokio::Credentials;
 use reattach_tokio::CredentialsError;
@@ -20,6 +22,10 @@ use reattach_tokio::UrlError;
 use reattach_tokio::core::client;
 use reattach_tokio::core::error::ApiMisuse;
 use reattach_tokio::core::link;
+use reattach_tokio::core::reconnect::Ended;
+use reattach_tokio::core::reconnect::GiveUp;
+use reattach_tokio::core::reconnect::Insecure;
+use reattach_tokio::core::reconnect::OpenError;
 use reattach_tokio::core::wire::Payload;
 use reattach_tokio::core::wire::PayloadError;
 use reattach_tokio::core::wire::UncheckedPayload;
@@ -46,6 +52,9 @@ pub struct Options {
     /// A token for the hello, for servers that authenticate there
     #[arg(long, value_name = "TOKEN")]
     pub token: Option<String>,
+    /// Behind wss://, trust whoever one of these certificates (PEM) has signed, and not whom the system trusts
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
     /// How many retries in a row may fail before giving up; without this there is no limit
     #[arg(long, value_name = "N")]
     pub attempts: Option<u32>,
@@ -76,6 +85,8 @@ pub enum Failed {
     },
     /// Stdout failed.
     Io(io::Error),
+    /// The server is not, or may not be, who it should be.
+    Insecure(Insecure),
     /// The connection ended, or trying stopped.
     Ended(String),
 }
@@ -89,6 +100,7 @@ impl Failed {
             Self::Url(_) => "give an address such as ws://127.0.0.1:9400/",
             Self::Line { .. } => "what came before it was sent; go on behind it",
             Self::Io(_) => "look at what reads stdout",
+            Self::Insecure(_) => "--ca names a file with the certificates of whom to trust",
             Self::Ended(_) => "is the server running? `reattach serve --echo` starts one",
         }
     }
@@ -107,6 +119,7 @@ impl std::fmt::Display for Failed {
             Self::Url(error) => write!(f, "{error}"),
             Self::Line { number, problem } => write!(f, "line {number} of stdin cannot be sent: {problem}"),
             Self::Io(error) => write!(f, "{error}"),
+            Self::Insecure(why) => write!(f, "no secure channel: {why}"),
             Self::Ended(how) => f.write_str(how),
         }
     }
@@ -183,7 +196,7 @@ pub async fn run(options: &Options) -> Result<Tally, Failed> {
         Err(Failed::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(tally),
         Ok(false) => {
             tell(&summary(&tally));
-            Err(Failed::Ended(how_it_ended(state)))
+            Err(failed(state))
         }
         Err(failed) => {
             tell(&summary(&tally));
@@ -192,8 +205,11 @@ pub async fn run(options: &Options) -> Result<Tally, Failed> {
     }
 }
 
-fn how_it_ended(state: ConnectionState) -> String {
-    if let ConnectionState::Closed(client::Closed::ByPeer { code, reason }) = state {
+fn failed(state: ConnectionState) -> Failed {
+    if let ConnectionState::Failed(GiveUp::Hopeless { last: Ended::NotOpened(OpenError::Insecure(why)) }) = state {
+        return Failed::Insecure(why);
+    }
+    Failed::Ended(if let ConnectionState::Closed(client::Closed::ByPeer { code, reason }) = state {
         format!("the server ended the connection: {code} {reason}").trim_end().to_owned()
     } else if let ConnectionState::Failed(reason) = state {
         format!("no connection: {reason}")
@@ -201,7 +217,7 @@ fn how_it_ended(state: ConnectionState) -> String {
         "another instance took the connection over".to_owned()
     } else {
         "the connection ended".to_owned()
-    }
+    })
 }
 
 /// Says something on stderr. Nobody need be listening.
@@ -284,6 +300,11 @@ fn config(options: &Options) -> Result<ClientConfig, Failed> {
             let credentials = credentials.clone();
             async move { Ok(credentials) }
         }));
+    }
+    if let Some(path) = &options.ca {
+        let unusable = |problem: &dyn std::fmt::Display| Failed::Option(format!("--ca {}: {problem}", path.display()));
+        let certificates = std::fs::read(path).map_err(|error| unusable(&error))?;
+        config = config.with_tls(ClientTls::with_roots(&certificates).map_err(|error| unusable(&error))?);
     }
     Ok(config)
 }

@@ -63,7 +63,7 @@ async fn run(command: Command) -> ExitCode {
         },
         Command::Serve(options) => match serve::run(&options).await {
             Ok(()) => ExitCode::SUCCESS,
-            Err(error) => fail(&error, "try another address with --listen, such as 127.0.0.1:0"),
+            Err(error) => fail(&error, error.hint()),
         },
         Command::Connect(options) => match interruptible(connect::run(&options)).await {
             Some(Ok(tally)) => {

@@ -72,7 +72,8 @@ impl Running {
         let (server, _) = Self::start(&[&["serve"], args].concat());
         until(|| server.stdout.len() > 0);
         let url = server.stdout.all()[0].clone();
-        let address = url.trim_start_matches("ws://").trim_end_matches('/').parse().expect("an address on stdout");
+        let (_, address) = url.trim_end_matches('/').split_once("://").expect("a URL on stdout");
+        let address = address.parse().expect("an address on stdout");
         (server, address)
     }
 
@@ -150,11 +151,40 @@ fn what_cannot_be_done_is_said_with_a_hint_and_a_code() {
         (&["connect", "ws://127.0.0.1:9/", "--linger", "nan"], "", "--linger", 2),
         (&["connect"], "", "Usage", 2),
         (&["demo", "--cuts", "many"], "", "invalid value", 2),
+        (&["connect", "wss://127.0.0.1:9/", "--ca", "/nowhere"], "", "--ca /nowhere", 2),
+        (&["serve", "--tls-cert", "/nowhere", "--tls-key", "/nowhere"], "", "/nowhere", 1),
+        (&["serve", "--tls-cert", "/nowhere"], "", "--tls-key", 2),
     ] {
         let done = run(args, stdin);
         assert_eq!(done.status.code(), Some(code), "{args:?}: {}", text(&done.stderr));
         assert!(text(&done.stderr).contains(says), "{args:?}: {}", text(&done.stderr));
         assert_eq!(text(&done.stdout), "", "{args:?}");
+    }
+}
+
+#[test]
+fn lines_go_over_tls_to_a_server_whose_issuer_is_trusted_and_to_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: String| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let certified = || rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let (ours, other) = (certified(), certified());
+    let (ca, cert) = (file("other.pem", other.cert.pem()), file("cert.pem", ours.cert.pem()));
+    let key = file("key.pem", ours.signing_key.serialize_pem());
+    let args = ["--echo", "--listen", "127.0.0.1:0", "--tls-cert", &cert, "--tls-key", &key];
+    let (_server, address) = Running::serve(&args);
+    let url = format!("wss://localhost:{}/", address.port());
+
+    let trusted = run(&["connect", &url, "--ca", &cert, "--linger", "0.3"], "hello\n");
+    let refused = run(&["connect", &url, "--ca", &ca], "hello\n");
+
+    assert_eq!((trusted.status.code(), text(&trusted.stdout)), (Some(0), "hello\n".to_owned()));
+    assert_eq!(refused.status.code(), Some(1));
+    for says in ["the server's certificate is not acceptable", "--ca"] {
+        assert!(text(&refused.stderr).contains(says), "{}", text(&refused.stderr));
     }
 }
 

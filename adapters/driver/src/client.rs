@@ -46,6 +46,7 @@ use crate::shared::Events;
 use crate::shared::Receipt;
 use crate::shared::Shared;
 use crate::socket;
+use crate::tls::ClientTls;
 
 /// How a client behaves.
 #[derive(Clone, Debug, Default)]
@@ -54,6 +55,7 @@ pub struct ClientConfig {
     key: Option<ConnectionKey>,
     headers: Vec<(HeaderName, HeaderValue)>,
     credentials: Option<CredentialsProvider>,
+    pub(crate) tls: Option<ClientTls>,
 }
 
 impl ClientConfig {
@@ -193,8 +195,8 @@ impl Client {
     ///
     /// [`UrlError`] where the URL cannot be dialled.
     pub fn start(runtime: Arc<dyn Runtime>, url: &str, config: ClientConfig) -> Result<Self, UrlError> {
-        let ClientConfig { core, key, headers, credentials } = config;
-        let target = Arc::new(Target::new(url, headers)?);
+        let ClientConfig { core, key, headers, credentials, tls } = config;
+        let target = Arc::new(Target::new(url, headers, tls)?);
         let secrets = Secrets {
             key: key.unwrap_or_else(mint::connection_key),
             spare: Some(mint::connection_key()),

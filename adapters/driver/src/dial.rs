@@ -16,15 +16,19 @@ use async_tungstenite::tungstenite::http::header::RETRY_AFTER;
 use async_tungstenite::tungstenite::http::header::SEC_WEBSOCKET_PROTOCOL;
 use async_tungstenite::tungstenite::protocol::WebSocketConfig;
 use futures_util::FutureExt as _;
+use reattach_core::reconnect::Insecure;
 use reattach_core::reconnect::OpenError;
 use reattach_core::wire;
 use reattach_core::wire::Token;
 
 use crate::drive::Opened;
+use crate::runtime::Io;
 use crate::runtime::Runtime;
 use crate::runtime::Task;
 use crate::socket::Counted;
 use crate::socket::Socket;
+use crate::tls::ClientTls;
+use crate::tls::TlsError;
 
 /// What is wrong with an address, or with the headers to send to it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -38,8 +42,8 @@ pub enum UrlError {
         /// What is wrong with it.
         problem: String,
     },
-    /// Its scheme is not `ws`.
-    #[error("{url:?} has the scheme {scheme:?}; this version speaks ws:// only")]
+    /// Its scheme is neither `ws` nor `wss`.
+    #[error("{url:?} has the scheme {scheme:?}; it should be ws:// or wss://")]
     Scheme {
         /// What was given.
         url: String,
@@ -51,6 +55,14 @@ pub enum UrlError {
     NoHost {
         /// What was given.
         url: String,
+    },
+    /// Its scheme is `wss`, and there is no TLS to be had.
+    #[error("{url:?} needs TLS: {problem}")]
+    Tls {
+        /// What was given.
+        url: String,
+        /// Why there is none.
+        problem: String,
     },
     /// A header cannot be sent.
     #[error("the header {name:?} cannot be sent")]
@@ -143,29 +155,39 @@ pub(crate) struct Target {
     host: String,
     port: u16,
     headers: Vec<(HeaderName, HeaderValue)>,
+    tls: Option<ClientTls>,
 }
 
 impl Target {
-    pub(crate) fn new(url: &str, headers: Vec<(HeaderName, HeaderValue)>) -> Result<Self, UrlError> {
+    pub(crate) fn new(
+        url: &str,
+        headers: Vec<(HeaderName, HeaderValue)>,
+        tls: Option<ClientTls>,
+    ) -> Result<Self, UrlError> {
         let shown = without_password(url);
         let invalid = |problem: String| UrlError::Invalid { url: shown.clone(), problem };
         let uri: Uri = url.parse().map_err(|error| invalid(format!("{error}")))?;
-        match uri.scheme_str() {
-            Some(scheme) if scheme.eq_ignore_ascii_case("ws") => {}
+        let no_tls = |error: TlsError| UrlError::Tls { url: shown.clone(), problem: error.to_string() };
+        let tls = match uri.scheme_str() {
+            Some(scheme) if scheme.eq_ignore_ascii_case("ws") => None,
+            Some(scheme) if scheme.eq_ignore_ascii_case("wss") => {
+                Some(tls.map_or_else(ClientTls::platform, Ok).map_err(no_tls)?)
+            }
             Some(scheme) => return Err(UrlError::Scheme { url: shown, scheme: scheme.to_owned() }),
-            None => return Err(invalid("it has no scheme; it should start with ws://".to_owned())),
-        }
+            None => return Err(invalid("it has no scheme; it should start with ws:// or wss://".to_owned())),
+        };
         let host = uri.host().filter(|host| !host.is_empty());
         let host = host.ok_or_else(|| UrlError::NoHost { url: shown.clone() })?;
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
         let port = match port_of(&uri) {
+            None if tls.is_some() => 443,
             None => 80,
             Some(port) => {
                 let number = port.parse().ok().filter(|number| *number > 0);
                 number.ok_or_else(|| invalid("its port is not a number from 1 to 65535".to_owned()))?
             }
         };
-        Ok(Self { uri, host, port, headers })
+        Ok(Self { uri, host, port, headers, tls })
     }
 
     /// Opens a transport.
@@ -192,18 +214,23 @@ impl Target {
                 tracing::debug!(%error, "no connection");
                 OpenError::Unreachable
             })?;
+            let (counted, counts) = Counted::new(io);
+            let io: Box<dyn Io> = match &target.tls {
+                Some(tls) => tls.connect(&target.host, Box::new(counted)).await?,
+                None => Box::new(counted),
+            };
             let mut request = target.uri.clone().into_client_request().map_err(|_| OpenError::Unreachable)?;
             let all = request.headers_mut();
             all.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(wire::SUBPROTOCOL));
             for (name, value) in target.headers.iter().chain(&headers) {
                 all.append(name, value.clone());
             }
-            let greeted = client_async_with_config(request, Counted::new(io), Some(sizes)).await;
+            let greeted = client_async_with_config(request, io, Some(sizes)).await;
             let (ws, _) = greeted.map_err(|error| {
                 tracing::debug!(%error, "no WebSocket");
                 open_error(&error)
             })?;
-            Ok(Opened { socket: Socket::new(ws), token })
+            Ok(Opened { socket: Socket::new(ws, counts), token })
         })
     }
 }
@@ -237,7 +264,7 @@ fn open_error(error: &tungstenite::Error) -> OpenError {
         }
         Error::Protocol(tungstenite::error::ProtocolError::HandshakeIncomplete) => OpenError::Unreachable,
         Error::Protocol(_) => OpenError::WrongProtocol,
-        Error::Tls(_) => OpenError::Insecure,
+        Error::Tls(_) => OpenError::Insecure(Insecure::Protocol),
         Error::Io(_)
         | Error::ConnectionClosed
         | Error::AlreadyClosed
@@ -256,26 +283,25 @@ mod tests {
 
     #[test]
     fn a_url_is_read_and_its_faults_are_named() {
-        let target = Target::new("ws://example.org/a/b?c", Vec::new()).unwrap();
+        let target = Target::new("ws://example.org/a/b?c", Vec::new(), None).unwrap();
         assert_eq!((target.host.as_str(), target.port), ("example.org", 80));
-        let target = Target::new("ws://[::1]:9000", Vec::new()).unwrap();
+        let target = Target::new("ws://[::1]:9000", Vec::new(), None).unwrap();
         assert_eq!((target.host.as_str(), target.port), ("::1", 9000));
-        let fault = |url: &str| Target::new(url, Vec::new()).unwrap_err();
+        let fault = |url: &str| Target::new(url, Vec::new(), None).unwrap_err();
         assert!(matches!(fault("http://example.org"), UrlError::Scheme { scheme, .. } if scheme == "http"));
-        assert!(matches!(fault("wss://example.org"), UrlError::Scheme { scheme, .. } if scheme == "wss"));
         assert!(matches!(fault("example.org"), UrlError::Invalid { .. }));
         assert!(matches!(fault("ws://"), UrlError::Invalid { .. } | UrlError::NoHost { .. }));
         assert!(matches!(fault("ws://exa mple"), UrlError::Invalid { .. }));
         for bad in ["ws://127.0.0.1:99999/", "ws://127.0.0.1:/", "ws://[::1]:x", "ws://example.org:0"] {
             assert!(matches!(fault(bad), UrlError::Invalid { .. }), "{bad}");
         }
-        assert_eq!(Target::new("WS://example.org", Vec::new()).unwrap().port, 80);
+        assert_eq!(Target::new("WS://example.org", Vec::new(), None).unwrap().port, 80);
     }
 
     #[test]
     fn a_password_in_a_url_is_not_shown() {
         for url in ["http://user:hunter2@example.org/", "ws://user:hunter2@example.org:x", "ws://hunter2@"] {
-            let fault = Target::new(url, Vec::new()).unwrap_err();
+            let fault = Target::new(url, Vec::new(), None).unwrap_err();
             assert!(!format!("{fault} {fault:?}").contains("hunter2"), "{fault}");
         }
     }

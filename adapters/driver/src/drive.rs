@@ -174,7 +174,7 @@ impl<M: Machine, O: Outside> Driver<M, O> {
     fn exchange(&mut self) -> bool {
         let mut guard = self.shared.lock();
         let state = &mut *guard;
-        for (transport, mut socket) in state.arrivals.drain(..) {
+        for (transport, socket) in state.arrivals.drain(..) {
             socket.lift_read_limit();
             self.sockets.push((transport, socket));
             self.has_unpolled = true;

@@ -24,9 +24,16 @@ pub mod runtime;
 mod server;
 mod shared;
 mod socket;
+#[cfg(any(feature = "rustls-ring", feature = "rustls-aws-lc-rs"))]
+mod tls;
+#[cfg(not(any(feature = "rustls-ring", feature = "rustls-aws-lc-rs")))]
+#[path = "no_tls.rs"]
+mod tls;
 
 pub use async_tungstenite::tungstenite::http;
 pub use reattach_core as core;
+#[cfg(any(feature = "rustls-ring", feature = "rustls-aws-lc-rs"))]
+pub use rustls;
 
 pub use self::client::Client;
 pub use self::client::ClientConfig;
@@ -48,3 +55,5 @@ pub use self::server::ServerConfig;
 pub use self::server::Upgrade;
 pub use self::shared::Events;
 pub use self::shared::Receipt;
+#[cfg(any(feature = "rustls-ring", feature = "rustls-aws-lc-rs"))]
+pub use self::tls::{ClientTls, ServerTls, TlsError};

@@ -6,6 +6,9 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 use std::task::Context;
 use std::task::Poll;
 
@@ -25,35 +28,54 @@ use reattach_core::wire::CloseCode;
 
 use crate::runtime::Io;
 
+/// The bytes of a stream, counted where they meet the network: beneath TLS, where there is any.
+#[derive(Debug)]
+pub(crate) struct Counts {
+    read: AtomicU64,
+    written: AtomicU64,
+    /// How many bytes may come before the peer is trusted with more.
+    read_limit: AtomicU64,
+}
+
+impl Counts {
+    /// Breaks the stream once this many bytes have come, whatever they are.
+    pub(crate) fn limit_reads(&self, limit: u64) {
+        self.read_limit.store(limit, Ordering::Relaxed);
+    }
+
+    fn read(&self) -> u64 {
+        self.read.load(Ordering::Relaxed)
+    }
+
+    fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
+    }
+}
+
 /// A stream whose bytes are counted.
 pub(crate) struct Counted {
     io: Box<dyn Io>,
-    read: u64,
-    written: u64,
-    /// How many bytes may come before the peer is trusted with more.
-    read_limit: Option<u64>,
+    counts: Arc<Counts>,
 }
 
 impl Counted {
     /// Counts the bytes of a stream.
-    pub(crate) fn new(io: Box<dyn Io>) -> Self {
-        Self { io, read: 0, written: 0, read_limit: None }
-    }
-
-    /// Breaks the stream once this many bytes have come, whatever they are.
-    pub(crate) fn limit_reads(&mut self, limit: u64) {
-        self.read_limit = Some(limit);
+    pub(crate) fn new(io: Box<dyn Io>) -> (Self, Arc<Counts>) {
+        let counts =
+            Counts { read: AtomicU64::new(0), written: AtomicU64::new(0), read_limit: AtomicU64::new(u64::MAX) };
+        let counts = Arc::new(counts);
+        (Self { io, counts: Arc::clone(&counts) }, counts)
     }
 }
 
 impl AsyncRead for Counted {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        if self.read_limit.is_some_and(|limit| self.read >= limit) {
+        if self.counts.read() >= self.counts.read_limit.load(Ordering::Relaxed) {
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "too much before an accepted hello")));
         }
         let polled = Pin::new(&mut self.io).poll_read(cx, buf);
         if let Poll::Ready(Ok(read)) = &polled {
-            self.read += *read as u64;
+            self.counts.read.fetch_add(*read as u64, Ordering::Relaxed);
         }
         polled
     }
@@ -63,7 +85,7 @@ impl AsyncWrite for Counted {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.io).poll_write(cx, buf);
         if let Poll::Ready(Ok(written)) = &polled {
-            self.written += *written as u64;
+            self.counts.written.fetch_add(*written as u64, Ordering::Relaxed);
         }
         polled
     }
@@ -104,7 +126,8 @@ impl Frame {
 
 /// One WebSocket.
 pub(crate) struct Socket {
-    ws: WebSocketStream<Counted>,
+    ws: WebSocketStream<Box<dyn Io>>,
+    counts: Arc<Counts>,
     /// Bytes of texts put in, in all.
     fed: u64,
     /// Of those, the ones that were known to have left at the last flush that went through, and the raw count then.
@@ -134,14 +157,14 @@ pub(crate) fn sizes(config: &connection::Config) -> WebSocketConfig {
 
 impl Socket {
     /// Takes a WebSocket whose handshake is done.
-    pub(crate) fn new(ws: WebSocketStream<Counted>) -> Self {
-        let (read, written) = (ws.get_ref().read, ws.get_ref().written);
-        Self { ws, fed: 0, flushed: (0, written), told: (read, 0), is_dirty: false, is_unreadable: false }
+    pub(crate) fn new(ws: WebSocketStream<Box<dyn Io>>, counts: Arc<Counts>) -> Self {
+        let (flushed, told) = ((0, counts.written()), (counts.read(), 0));
+        Self { ws, counts, fed: 0, flushed, told, is_dirty: false, is_unreadable: false }
     }
 
     /// The peer is trusted with as much as the limits say.
-    pub(crate) fn lift_read_limit(&mut self) {
-        self.ws.get_mut().read_limit = None;
+    pub(crate) fn lift_read_limit(&self) {
+        self.counts.limit_reads(u64::MAX);
     }
 
     /// The next message, or the end.
@@ -181,7 +204,7 @@ impl Socket {
         }
         let mut thrown_away = [0; 4096];
         loop {
-            match Pin::new(&mut self.ws.get_mut().io).poll_read(cx, &mut thrown_away) {
+            match Pin::new(self.ws.get_mut()).poll_read(cx, &mut thrown_away) {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
                 Poll::Ready(Ok(_)) => {}
                 Poll::Pending => return Poll::Pending,
@@ -205,7 +228,7 @@ impl Socket {
         match Pin::new(&mut self.ws).poll_flush(cx) {
             Poll::Ready(Ok(())) => {
                 self.is_dirty = false;
-                self.flushed = (self.fed, self.ws.get_ref().written);
+                self.flushed = (self.fed, self.counts.written());
                 Poll::Ready(Ok(()))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(code_of(&error))),
@@ -219,16 +242,16 @@ impl Socket {
     /// While a flush is blocked the latter is reckoned from the raw bytes, which are a few more for each message. It never
     /// says that everything has left before it has.
     pub(crate) fn progress(&mut self) -> Option<(u64, u64)> {
-        let counted = self.ws.get_ref();
         let (flushed, raw_then) = self.flushed;
         let written = if self.is_dirty {
-            (flushed + (counted.written - raw_then)).min(self.fed.saturating_sub(1).max(flushed))
+            (flushed + (self.counts.written() - raw_then)).min(self.fed.saturating_sub(1).max(flushed))
         } else {
             self.fed
         };
         let (told_read, told_written) = self.told;
-        self.told = (counted.read, written);
-        let read = counted.read - told_read;
+        let now_read = self.counts.read();
+        self.told = (now_read, written);
+        let read = now_read - told_read;
         (read > 0 || written > told_written).then_some((read, written))
     }
 

@@ -13,4 +13,5 @@ pub(crate) mod loopback;
 mod messages;
 pub(crate) mod raw;
 mod server;
+mod tls;
 mod watched;

@@ -15,6 +15,7 @@ use crate::clock;
 use crate::runtime::Task;
 use crate::server::upgrade::Origins;
 use crate::server::upgrade::Upgrade;
+use crate::tls::ServerTls;
 
 /// A hello that asks to be let in.
 #[derive(Clone, Debug)]
@@ -48,6 +49,7 @@ pub struct ServerConfig {
     core: server::Config,
     origins: Origins,
     authenticator: Option<Authenticator>,
+    pub(crate) tls: Option<ServerTls>,
 }
 
 impl ServerConfig {
@@ -128,6 +130,7 @@ impl std::fmt::Debug for ServerConfig {
             .field("core", &self.core)
             .field("origins", &self.origins)
             .field("authenticates", &self.authenticator.is_some())
+            .field("tls", &self.tls)
             .finish()
     }
 }

@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
 
@@ -27,7 +28,8 @@ use futures_io::AsyncWrite;
 use futures_util::AsyncWriteExt as _;
 use reattach_core::wire;
 
-use crate::socket::Counted;
+use crate::runtime::Io;
+use crate::socket::Counts;
 use crate::socket::Socket;
 
 /// Which web pages may open a connection.
@@ -87,7 +89,8 @@ impl std::fmt::Debug for Upgrade {
 /// Why there is no WebSocket; the other side has been answered where it could be.
 #[expect(clippy::result_large_err, reason = "the library's callback wants it so")]
 pub(super) async fn upgrade(
-    mut stream: Counted,
+    mut stream: Box<dyn Io>,
+    counts: Arc<Counts>,
     remote: Option<SocketAddr>,
     origins: &Origins,
     sizes: WebSocketConfig,
@@ -109,7 +112,7 @@ pub(super) async fn upgrade(
     let (path, headers) = seen.expect("an accepted request was seen");
     // The library takes nothing beyond the request: it refuses a client that writes before it is answered.
     let ws = WebSocketStream::from_raw_socket(stream, Role::Server, Some(sizes)).await;
-    Ok((Socket::new(ws), Upgrade { path, headers, remote }))
+    Ok((Socket::new(ws, counts), Upgrade { path, headers, remote }))
 }
 
 #[expect(clippy::result_large_err, reason = "the library's callback wants it so")]
@@ -174,7 +177,7 @@ fn plain_answer(error: &tungstenite::Error) -> Option<String> {
 }
 
 /// A stream that its owner gets back.
-struct Borrowed<'a>(&'a mut Counted);
+struct Borrowed<'a>(&'a mut Box<dyn Io>);
 
 impl AsyncRead for Borrowed<'_> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<std::io::Result<usize>> {

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
 
+use async_tungstenite::tungstenite;
+use async_tungstenite::tungstenite::protocol::WebSocketConfig;
 use futures_util::future::Either;
 use futures_util::future::select;
 use reattach_core::connection::Incoming;
@@ -28,6 +30,8 @@ use crate::socket::Counted;
 use crate::socket::Frame;
 use crate::socket::Socket;
 
+/// The most bytes that a client's half of a TLS handshake takes, with certificates of its own.
+const MAX_TLS_HANDSHAKE: u64 = 32 * 1024;
 /// The most bytes of an HTTP request that opens a WebSocket.
 const MAX_REQUEST: u64 = 16 * 1024;
 
@@ -42,10 +46,8 @@ pub(super) async fn visit(
 ) {
     // Whatever happens to this task, the registry must not count the stream for ever.
     let leaving = Leaving { desk: &desk, transport };
-    let mut counted = Counted::new(io);
-    counted.limit_reads(MAX_REQUEST + wire::MAX_CONTROL_FRAME as u64);
     let sizes = socket::sizes(&desk.core().connection);
-    let upgrading = std::pin::pin!(upgrade(counted, remote, config.origins(), sizes));
+    let upgrading = std::pin::pin!(open(&config, io, remote, sizes));
     let turned_away = std::pin::pin!(std::future::poll_fn(|cx| match mailbox.take(Some(cx)) {
         Some(_) => Poll::Ready(()),
         None => Poll::Pending,
@@ -80,6 +82,28 @@ pub(super) async fn visit(
             });
         }
     }
+}
+
+/// Makes a WebSocket of a stream.
+async fn open(
+    config: &ServerConfig,
+    io: Box<dyn Io>,
+    remote: Option<SocketAddr>,
+    sizes: WebSocketConfig,
+) -> Result<(Socket, Upgrade), tungstenite::Error> {
+    let (counted, counts) = Counted::new(io);
+    let limit = MAX_REQUEST + wire::MAX_CONTROL_FRAME as u64;
+    let io: Box<dyn Io> = match &config.tls {
+        Some(tls) => {
+            counts.limit_reads(limit + MAX_TLS_HANDSHAKE);
+            tls.accept(Box::new(counted)).await?
+        }
+        None => {
+            counts.limit_reads(limit);
+            Box::new(counted)
+        }
+    };
+    upgrade(io, counts, remote, config.origins(), sizes).await
 }
 
 struct Leaving<'a> {

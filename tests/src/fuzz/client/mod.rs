@@ -29,6 +29,7 @@ use reattach_core::id::TransportId;
 use reattach_core::link::Acceptance;
 use reattach_core::link::Handle;
 use reattach_core::link::Outgoing;
+use reattach_core::reconnect::Insecure;
 use reattach_core::reconnect::OpenError;
 use reattach_core::time::Instant;
 use reattach_core::wire::Challenge;
@@ -188,7 +189,7 @@ impl<'a> Run<'a> {
         let transport = self.transport();
         let error = match self.bytes.below(5) {
             0 => OpenError::Unreachable,
-            1 => OpenError::Insecure,
+            1 => OpenError::Insecure(Insecure::UnknownIssuer),
             2 => OpenError::WrongProtocol,
             3 => OpenError::NoCredentials,
             _ => OpenError::Refused { status: 400 + u16::from(self.bytes.byte()), retry_after: None },
