@@ -2,6 +2,7 @@
 //!
 //! A close code never ends a connection; only a `bye` that says so does. A code decides whether, and how soon, to try again.
 
+use core::fmt;
 use core::time::Duration;
 
 use crate::backoff;
@@ -54,6 +55,12 @@ pub enum OpenError {
     /// The secure channel could not be made.
     #[error("no secure channel: {0}")]
     Insecure(Insecure),
+    /// A proxy on the way did not lead on to the server.
+    #[error("the proxy does not lead on to the server{}", Status(*status))]
+    Proxy {
+        /// The HTTP status with which it said so, where it speaks HTTP and did.
+        status: Option<u16>,
+    },
     /// The server answered the upgrade with another HTTP status than 101.
     #[error("the server answered with HTTP status {status}")]
     Refused {
@@ -68,6 +75,15 @@ pub enum OpenError {
     /// The application had no credentials to offer.
     #[error("no credentials could be had")]
     NoCredentials,
+}
+
+/// An HTTP status, where there is one.
+struct Status(Option<u16>);
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |status| write!(f, " (HTTP status {status})"))
+    }
 }
 
 /// Why a secure channel could not be made (RFC 8446, 6.2; RFC 9525 on names).
@@ -182,7 +198,9 @@ impl Policy {
                 OpenError::Refused { status: 400..=499, .. } | OpenError::Insecure(_) | OpenError::WrongProtocol,
             ) => Self::Stop,
             // Also whatever a captive portal or a proxy in between makes of an upgrade.
-            Ended::NotOpened(OpenError::Refused { .. } | OpenError::Unreachable) => Self::Backoff,
+            Ended::NotOpened(OpenError::Refused { .. } | OpenError::Proxy { .. } | OpenError::Unreachable) => {
+                Self::Backoff
+            }
             Ended::CredentialsExpired => Self::Credentials,
             Ended::ConnectTimeout | Ended::HelloTimeout | Ended::Stalled | Ended::Protocol(_) | Ended::Local => {
                 Self::Backoff

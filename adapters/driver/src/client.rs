@@ -28,6 +28,7 @@ use reattach_core::wire::Payload;
 
 use crate::clock;
 use crate::closing::Closing;
+use crate::connector::Way;
 use crate::count::Count;
 use crate::count::Counted;
 use crate::dial::CredentialsProvider;
@@ -56,6 +57,7 @@ pub struct ClientConfig {
     headers: Vec<(HeaderName, HeaderValue)>,
     credentials: Option<CredentialsProvider>,
     pub(crate) tls: Option<ClientTls>,
+    pub(crate) way: Way,
 }
 
 impl ClientConfig {
@@ -195,8 +197,8 @@ impl Client {
     ///
     /// [`UrlError`] where the URL cannot be dialled.
     pub fn start(runtime: Arc<dyn Runtime>, url: &str, config: ClientConfig) -> Result<Self, UrlError> {
-        let ClientConfig { core, key, headers, credentials, tls } = config;
-        let target = Arc::new(Target::new(url, headers, tls)?);
+        let ClientConfig { core, key, headers, credentials, tls, way } = config;
+        let target = Arc::new(Target::new(url, headers, tls, way)?);
         let secrets = Secrets {
             key: key.unwrap_or_else(mint::connection_key),
             spare: Some(mint::connection_key()),

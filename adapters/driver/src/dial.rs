@@ -21,6 +21,7 @@ use reattach_core::reconnect::OpenError;
 use reattach_core::wire;
 use reattach_core::wire::Token;
 
+use crate::connector::Way;
 use crate::drive::Opened;
 use crate::runtime::Io;
 use crate::runtime::Runtime;
@@ -156,6 +157,7 @@ pub(crate) struct Target {
     port: u16,
     headers: Vec<(HeaderName, HeaderValue)>,
     tls: Option<ClientTls>,
+    way: Way,
 }
 
 impl Target {
@@ -163,6 +165,7 @@ impl Target {
         url: &str,
         headers: Vec<(HeaderName, HeaderValue)>,
         tls: Option<ClientTls>,
+        way: Way,
     ) -> Result<Self, UrlError> {
         let shown = without_password(url);
         let invalid = |problem: String| UrlError::Invalid { url: shown.clone(), problem };
@@ -187,7 +190,7 @@ impl Target {
                 number.ok_or_else(|| invalid("its port is not a number from 1 to 65535".to_owned()))?
             }
         };
-        Ok(Self { uri, host, port, headers, tls })
+        Ok(Self { uri, host, port, headers, tls, way })
     }
 
     /// Opens a transport.
@@ -210,10 +213,7 @@ impl Target {
                 Some(Err(_)) => return Err(OpenError::NoCredentials),
                 None => Credentials::none(),
             };
-            let io = runtime.dial(target.host.clone(), target.port).await.map_err(|error| {
-                tracing::debug!(%error, "no connection");
-                OpenError::Unreachable
-            })?;
+            let io = target.way.connect(&runtime, &target.host, target.port).await?;
             let (counted, counts) = Counted::new(io);
             let io: Box<dyn Io> = match &target.tls {
                 Some(tls) => tls.connect(&target.host, Box::new(counted)).await?,
@@ -283,11 +283,11 @@ mod tests {
 
     #[test]
     fn a_url_is_read_and_its_faults_are_named() {
-        let target = Target::new("ws://example.org/a/b?c", Vec::new(), None).unwrap();
+        let target = Target::new("ws://example.org/a/b?c", Vec::new(), None, Way::default()).unwrap();
         assert_eq!((target.host.as_str(), target.port), ("example.org", 80));
-        let target = Target::new("ws://[::1]:9000", Vec::new(), None).unwrap();
+        let target = Target::new("ws://[::1]:9000", Vec::new(), None, Way::default()).unwrap();
         assert_eq!((target.host.as_str(), target.port), ("::1", 9000));
-        let fault = |url: &str| Target::new(url, Vec::new(), None).unwrap_err();
+        let fault = |url: &str| Target::new(url, Vec::new(), None, Way::default()).unwrap_err();
         assert!(matches!(fault("http://example.org"), UrlError::Scheme { scheme, .. } if scheme == "http"));
         assert!(matches!(fault("example.org"), UrlError::Invalid { .. }));
         assert!(matches!(fault("ws://"), UrlError::Invalid { .. } | UrlError::NoHost { .. }));
@@ -295,13 +295,13 @@ mod tests {
         for bad in ["ws://127.0.0.1:99999/", "ws://127.0.0.1:/", "ws://[::1]:x", "ws://example.org:0"] {
             assert!(matches!(fault(bad), UrlError::Invalid { .. }), "{bad}");
         }
-        assert_eq!(Target::new("WS://example.org", Vec::new(), None).unwrap().port, 80);
+        assert_eq!(Target::new("WS://example.org", Vec::new(), None, Way::default()).unwrap().port, 80);
     }
 
     #[test]
     fn a_password_in_a_url_is_not_shown() {
         for url in ["http://user:hunter2@example.org/", "ws://user:hunter2@example.org:x", "ws://hunter2@"] {
-            let fault = Target::new(url, Vec::new(), None).unwrap_err();
+            let fault = Target::new(url, Vec::new(), None, Way::default()).unwrap_err();
             assert!(!format!("{fault} {fault:?}").contains("hunter2"), "{fault}");
         }
     }

@@ -11,6 +11,7 @@ mod goodbyes;
 mod hostile;
 pub(crate) mod loopback;
 mod messages;
+mod proxies;
 pub(crate) mod raw;
 mod server;
 mod tls;
