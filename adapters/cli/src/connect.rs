@@ -32,6 +32,7 @@ use reattach_tokio::core::wire::UncheckedPayload;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use crate::proxied::proxy_for;
 use crate::stdin;
 use crate::stdin::Line;
 
@@ -55,6 +56,10 @@ pub struct Options {
     /// Behind wss://, trust whoever one of these certificates (PEM) has signed, and not whom the system trusts
     #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,
+    /// Go through a proxy, such as http://127.0.0.1:3128 or socks5://127.0.0.1:1080; without this, what HTTPS_PROXY (for wss://),
+    /// ALL_PROXY and NO_PROXY say
+    #[arg(long, value_name = "URL")]
+    pub proxy: Option<String>,
     /// How many retries in a row may fail before giving up; without this there is no limit
     #[arg(long, value_name = "N")]
     pub attempts: Option<u32>,
@@ -306,7 +311,12 @@ fn config(options: &Options) -> Result<ClientConfig, Failed> {
         let certificates = std::fs::read(path).map_err(|error| unusable(&error))?;
         config = config.with_tls(ClientTls::with_roots(&certificates).map_err(|error| unusable(&error))?);
     }
-    Ok(config)
+    let proxy = proxy_for(&options.url, options.proxy.as_deref())
+        .map_err(|(at, error)| Failed::Option(format!("{at}: {error}")))?;
+    Ok(match proxy {
+        Some(proxy) => config.with_proxy(proxy),
+        None => config,
+    })
 }
 
 fn seconds(option: &str, seconds: f64) -> Result<Duration, Failed> {

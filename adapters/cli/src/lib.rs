@@ -4,6 +4,7 @@
 
 pub mod connect;
 pub mod demo;
+mod proxied;
 pub mod proxy;
 pub mod runtime;
 pub mod serve;
