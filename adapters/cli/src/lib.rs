@@ -1,11 +1,14 @@
-//! The `reattach` command, as a library: the demonstration, and the proxy that breaks connections for it and for tests.
+//! The `reattach` command, as a library: the demonstration, the bench, and the proxy that breaks connections for the one and for
+//! tests.
 
 #![forbid(unsafe_code)]
 
+pub mod bench;
 pub mod connect;
 pub mod demo;
 mod proxied;
 pub mod proxy;
 pub mod runtime;
 pub mod serve;
+mod show;
 mod stdin;

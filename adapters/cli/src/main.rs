@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use clap::Subcommand;
+use reattach_cli::bench;
 use reattach_cli::connect;
 use reattach_cli::demo;
 use reattach_cli::serve;
@@ -25,6 +26,11 @@ struct Cli {
 enum Command {
     /// Break real sockets on purpose, with and without the layer, and count what arrives
     Demo(demo::Options),
+    /// Measure what the layer costs, against the WebSocket below it
+    Bench(bench::Options),
+    /// The other process of the bench
+    #[command(hide = true)]
+    BenchServer(bench::ServerOptions),
     /// Serve connections, for trying things out
     Serve(serve::Options),
     /// Send lines from stdin and print messages as lines, whatever happens to the socket
@@ -39,46 +45,75 @@ const USAGE: u8 = 2;
 const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
-    let command = Cli::parse().command;
+    match Cli::parse().command {
+        Command::Demo(options) => on_all_cores(show(options)),
+        Command::Serve(options) => on_all_cores(serve(options)),
+        Command::Connect(options) => on_all_cores(connect(options)),
+        // These bring a runtime of their own, on one core.
+        Command::Bench(options) => measure(&options),
+        Command::BenchServer(options) => match bench::serve(&options) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error, error.hint()),
+        },
+    }
+}
+
+fn on_all_cores(work: impl Future<Output = ExitCode>) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error, "the system refuses threads or files; are there too many already?"),
     };
-    let code = runtime.block_on(run(command));
+    let code = runtime.block_on(work);
     // Whatever still runs has nothing to say any more.
     runtime.shutdown_background();
     code
 }
 
-async fn run(command: Command) -> ExitCode {
-    match command {
-        Command::Demo(options) => match interruptible(demo::run(&options)).await {
-            Some(Ok((text, kept))) => {
-                // Whoever does not read the table can still read the exit code.
-                _ = io::stdout().write_all(text.as_bytes());
-                if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-            }
-            Some(Err(error)) => fail(&error, "run it again with --seed to repeat the same faults"),
-            None => ExitCode::from(INTERRUPTED),
-        },
-        Command::Serve(options) => match serve::run(&options).await {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => fail(&error, error.hint()),
-        },
-        Command::Connect(options) => match interruptible(connect::run(&options)).await {
-            Some(Ok(tally)) => {
-                if !options.quiet {
-                    _ = writeln!(io::stderr(), "{}", connect::summary(&tally));
-                }
-                if tally.failed + tally.unknown > 0 { ExitCode::from(NOT_ALL_DELIVERED) } else { ExitCode::SUCCESS }
-            }
-            Some(Err(error)) => {
-                fail(&error, error.hint());
-                if error.is_usage() { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
-            }
-            None => ExitCode::from(INTERRUPTED),
-        },
+async fn show(options: demo::Options) -> ExitCode {
+    match interruptible(demo::run(&options)).await {
+        Some(Ok((text, kept))) => {
+            print(&text);
+            if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Some(Err(error)) => fail(&error, "run it again with --seed to repeat the same faults"),
+        None => ExitCode::from(INTERRUPTED),
     }
+}
+
+async fn serve(options: serve::Options) -> ExitCode {
+    match serve::run(&options).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error, error.hint()),
+    }
+}
+
+async fn connect(options: connect::Options) -> ExitCode {
+    match interruptible(connect::run(&options)).await {
+        Some(Ok(tally)) => {
+            if !options.quiet {
+                _ = writeln!(io::stderr(), "{}", connect::summary(&tally));
+            }
+            if tally.failed + tally.unknown > 0 { ExitCode::from(NOT_ALL_DELIVERED) } else { ExitCode::SUCCESS }
+        }
+        Some(Err(error)) => fail_by(&error, error.hint(), error.is_usage()),
+        None => ExitCode::from(INTERRUPTED),
+    }
+}
+
+fn measure(options: &bench::Options) -> ExitCode {
+    match bench::run(options) {
+        Ok(Some(text)) => {
+            print(&text);
+            ExitCode::SUCCESS
+        }
+        Ok(None) => ExitCode::from(INTERRUPTED),
+        Err(error) => fail_by(&error, error.hint(), error.is_usage()),
+    }
+}
+
+/// Prints the results. Whoever does not read them can still read the exit code.
+fn print(text: &str) {
+    _ = io::stdout().write_all(text.as_bytes());
 }
 
 async fn interruptible<T>(work: impl Future<Output = T>) -> Option<T> {
@@ -91,4 +126,9 @@ async fn interruptible<T>(work: impl Future<Output = T>) -> Option<T> {
 fn fail(error: &dyn std::error::Error, hint: &str) -> ExitCode {
     _ = writeln!(io::stderr(), "error: {error}\nhint: {hint}");
     ExitCode::FAILURE
+}
+
+fn fail_by(error: &dyn std::error::Error, hint: &str, is_usage: bool) -> ExitCode {
+    let code = fail(error, hint);
+    if is_usage { ExitCode::from(USAGE) } else { code }
 }

@@ -12,7 +12,6 @@ mod plain;
 mod plan;
 mod report;
 mod script;
-mod show;
 mod stage;
 
 use std::io;
@@ -31,9 +30,9 @@ use self::report::Phase2;
 use self::report::Phase3;
 use self::report::Report;
 use self::report::percentile;
-use self::show::Show;
 use self::stage::Stage;
 use crate::runtime::RuntimeName;
+use crate::show::Show;
 
 /// What the demonstration can be told.
 #[derive(Args, Clone, Debug)]

@@ -14,6 +14,12 @@ pub(crate) struct Show {
     is_terminal: bool,
 }
 
+/// Something that goes on step by step, and shows nothing between the steps: what is measured is not disturbed.
+pub(crate) struct Steps {
+    what: &'static str,
+    bar: Option<ProgressBar>,
+}
+
 /// Something that is being watched.
 pub(crate) struct Watching {
     bar: Option<ProgressBar>,
@@ -56,6 +62,41 @@ impl Show {
             }
         });
         Watching { bar: None, task }
+    }
+}
+
+impl Show {
+    /// Shows how far something is that has so many steps.
+    pub(crate) fn steps(&self, what: &'static str, count: u64) -> Steps {
+        let bar = self.is_terminal.then(|| {
+            let style = "{prefix} [{bar:40}] {pos}/{len} rounds, {msg} [{elapsed}]";
+            let style = ProgressStyle::with_template(style).expect("the template is well formed").progress_chars("=> ");
+            ProgressBar::new(count).with_style(style).with_prefix(what)
+        });
+        Steps { what, bar }
+    }
+}
+
+impl Steps {
+    /// Says what the next steps are about.
+    pub(crate) fn turn_to(&self, word: &str) {
+        match &self.bar {
+            Some(bar) => bar.set_message(word.to_owned()),
+            None => tell(&format!("{}: {word}", self.what)),
+        }
+    }
+
+    /// A step is done.
+    pub(crate) fn advance(&self) {
+        if let Some(bar) = &self.bar {
+            bar.inc(1);
+        }
+    }
+
+    pub(crate) fn end(self) {
+        if let Some(bar) = self.bar {
+            bar.finish_and_clear();
+        }
     }
 }
 
