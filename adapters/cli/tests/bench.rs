@@ -66,7 +66,7 @@ fn what_cannot_be_measured_is_said_with_a_hint_and_a_code() {
     for (args, says) in [
         (&["--only", "nonsense"][..], "settled-64"),
         (&["--seconds", "nan"], "--seconds"),
-        (&["--seconds", "-1"], "--seconds"),
+        (&["--seconds=-1"], "--seconds"),
         (&["--runs", "0"], "invalid value"),
         (&["--connections", "0"], "invalid value"),
     ] {

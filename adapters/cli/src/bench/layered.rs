@@ -63,7 +63,7 @@ impl Line {
     }
 
     /// Uses the connection until then. Returns how many messages went.
-    pub(crate) async fn run(&mut self, kind: Kind, until: Instant) -> Result<u64, Failed> {
+    pub(crate) async fn run(&self, kind: Kind, until: Instant) -> Result<u64, Failed> {
         match kind {
             Kind::Settled => self.settle(until).await,
             Kind::RoundTrip => self.echo(1, until).await,

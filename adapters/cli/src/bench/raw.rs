@@ -184,8 +184,5 @@ async fn attend<H: Host>(stream: H::Stream, case: Case, begun: &AtomicU64) -> Re
 }
 
 fn failed(error: tungstenite::Error) -> Failed {
-    match error {
-        tungstenite::Error::Io(error) => Failed::Io(error),
-        error => Failed::Raw(error.to_string()),
-    }
+    if let tungstenite::Error::Io(error) = error { Failed::Io(error) } else { Failed::Raw(error.to_string()) }
 }

@@ -114,14 +114,14 @@ struct Line<H: Host> {
 }
 
 enum Carrier<H: Host> {
-    Raw(raw::Line<H>),
+    Raw(Box<raw::Line<H>>),
     Reattach(layered::Line),
 }
 
 impl<H: Host> Carrier<H> {
     async fn open(host: H, subject: Subject, process: &Process, case: Case) -> Result<Self, Failed> {
         Ok(match subject {
-            Subject::Raw => Self::Raw(raw::Line::open(host, process.address, case).await?),
+            Subject::Raw => Self::Raw(Box::new(raw::Line::open(host, process.address, case).await?)),
             Subject::Reattach => Self::Reattach(layered::Line::open(host, process.address, case).await?),
         })
     }
