@@ -63,7 +63,8 @@ impl Process {
 
     /// Asks the server, and waits for its answer.
     pub(crate) async fn ask(&mut self, order: Order) -> Result<Option<u64>, Failed> {
-        writeln!(self.orders, "{}", serde_json::to_string(&order).map_err(io::Error::from)?)?;
+        let line = serde_json::to_string(&order).map_err(io::Error::from)?;
+        writeln!(self.orders, "{line}").map_err(|_| Failed::Server)?;
         answer(&mut self.answers).await
     }
 }

@@ -105,34 +105,43 @@ impl Idle {
         Self { connections, raw_bytes: raw, reattach_bytes: reattach, ratio: ratio(raw, reattach) }
     }
 
-    fn cells(&self) -> [String; 6] {
-        [
-            format!("memory of an idle connection, of {}", self.connections),
-            self.raw_bytes.map_or_else(dash, kilobytes),
-            self.reattach_bytes.map_or_else(dash, kilobytes),
-            self.ratio.map_or_else(dash, times),
-            String::new(),
-            String::new(),
-        ]
+    /// A sentence, for its columns would be others than the table's.
+    fn text(&self) -> String {
+        let bytes = |bytes: Option<f64>| bytes.map_or_else(dash, kilobytes);
+        let (raw, reattach) = (bytes(self.raw_bytes), bytes(self.reattach_bytes));
+        let ratio = self.ratio.map_or_else(dash, times);
+        format!(
+            "The server's memory for each of {} idle connections: raw {raw}, Reattach {reattach}, {ratio}.",
+            self.connections
+        )
     }
 }
 
 impl Report {
     /// The table.
     pub(crate) fn text(&self) -> String {
-        let header = ["per message", "raw CPU", "Reattach CPU", "CPU ratio", "of single rounds", "time ratio"];
-        let rows = std::iter::once(header.map(str::to_owned));
-        let rows: Vec<_> =
-            rows.chain(self.cases.iter().map(Row::cells)).chain(self.idle.iter().map(Idle::cells)).collect();
         let mut out = String::new();
         let place = self.core.map_or_else(|| "not kept on one core".to_owned(), |core| format!("on core {core}"));
         let Self { version, runtime, runs, seconds, .. } = self;
-        _ = writeln!(
-            out,
-            "\nReattach {version} on {runtime}, client and server {place}; medians of {runs} rounds of {seconds} s each.\n"
-        );
+        _ = writeln!(out, "\nReattach {version} on {runtime}, client and server {place}.");
+        if !self.cases.is_empty() {
+            _ = writeln!(
+                out,
+                "The cost of a message, both processes together; medians of {runs} rounds, {seconds} s each:\n"
+            );
+            self.table(&mut out);
+        }
+        if let Some(idle) = &self.idle {
+            _ = writeln!(out, "\n{}", idle.text());
+        }
+        out
+    }
+
+    fn table(&self, out: &mut String) {
+        let header = ["", "raw CPU", "Reattach CPU", "CPU ratio", "of single rounds", "time ratio"].map(str::to_owned);
+        let rows: Vec<_> = std::iter::once(header).chain(self.cases.iter().map(Row::cells)).collect();
         let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-        let widths: Vec<_> = (0..header.len()).map(width).collect();
+        let widths = [0, 1, 2, 3, 4, 5].map(width);
         for row in &rows {
             let mut line = format!("  {:<width$}", row[0], width = widths[0]);
             for (cell, width) in row.iter().zip(&widths).skip(1) {
@@ -140,7 +149,6 @@ impl Report {
             }
             _ = writeln!(out, "{}", line.trim_end());
         }
-        out
     }
 }
 
