@@ -14,8 +14,10 @@ use futures_util::future::select;
 use futures_util::io::AsyncRead;
 use futures_util::io::AsyncWrite;
 use reattach_tokio::runtime::Runtime;
+use reattach_tokio::runtime::Task;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
+use tokio::sync::oneshot;
 
 /// An async runtime, with its sockets as they are: a raw WebSocket does not go through a box.
 pub(crate) trait Host: Copy + Send + Sync + 'static {
@@ -27,7 +29,8 @@ pub(crate) trait Host: Copy + Send + Sync + 'static {
     const NAME: &'static str;
 
     /// Runs to the end, with everything that is spawned meanwhile on the same thread: both processes have one core between
-    /// them, and a second thread would only add switches.
+    /// them, and a second thread would only add switches. What is measured is spawned, for runtimes wake the future that they
+    /// block on in a dearer way than a task.
     fn block_on<T>(self, work: impl Future<Output = T>) -> io::Result<T>;
 
     /// The runtime for the driver.
@@ -44,6 +47,19 @@ pub(crate) trait Host: Copy + Send + Sync + 'static {
 
     /// Waits until somebody at the terminal wants this to stop.
     fn interrupted(self) -> impl Future<Output = ()>;
+}
+
+/// What the work comes to as a task of its own; nothing where it panicked.
+pub(crate) async fn spawned<T: Send + 'static>(
+    host: impl Host,
+    work: impl Future<Output = T> + Send + 'static,
+) -> Option<T> {
+    let (sender, receiver) = oneshot::channel();
+    host.runtime().spawn(Task::new(async move {
+        // Nobody waits any more once it was interrupted.
+        _ = sender.send(work.await);
+    }));
+    receiver.await.ok()
 }
 
 /// Waits.

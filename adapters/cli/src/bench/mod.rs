@@ -97,6 +97,8 @@ pub enum Failed {
     Server,
     /// A connection ended before its time.
     Ended,
+    /// The measuring panicked.
+    Panicked,
     /// It took longer than it ever should.
     Stuck,
 }
@@ -109,7 +111,7 @@ impl Failed {
             Self::Option(_) => "`reattach bench --help` lists the options",
             Self::Io(_) => "are there enough ports and open files? --connections takes fewer of them",
             Self::Server => "its own words stand above; was this program replaced while it ran?",
-            Self::Connect(_) | Self::Misuse(_) | Self::Outcome(_) | Self::Raw(_) | Self::Ended => {
+            Self::Connect(_) | Self::Misuse(_) | Self::Outcome(_) | Self::Raw(_) | Self::Ended | Self::Panicked => {
                 "run the case alone with --only to see whether it comes again"
             }
             Self::Stuck => "is the machine busy with something else? --seconds and --connections make it shorter",
@@ -134,6 +136,7 @@ impl fmt::Display for Failed {
             Self::Raw(problem) => write!(f, "the raw WebSocket failed: {problem}"),
             Self::Server => f.write_str("the server's process ended before its time, or made no sense"),
             Self::Ended => f.write_str("a connection ended before its time"),
+            Self::Panicked => f.write_str("the bench panicked"),
             Self::Stuck => f.write_str("the bench is stuck"),
         }
     }
@@ -178,10 +181,10 @@ fn run_on<H: Host>(host: H, options: &Options) -> Result<Option<String>, Failed>
         show.say(&format!("both processes run unpinned, so the figures are rough: {error}"));
     });
     let connections = affordable(options.connections, &cases, &show);
-    let work = measure(host, options, &cases, time, connections, &show);
+    let work = measure(host, cases, options.runs, time, connections, show);
     let done = host.block_on(async {
-        match select(pin!(work), pin!(host.interrupted())).await {
-            Either::Left((done, _)) => done.map(Some),
+        match select(pin!(host::spawned(host, work)), pin!(host.interrupted())).await {
+            Either::Left((done, _)) => done.ok_or(Failed::Panicked)?.map(Some),
             Either::Right(((), _)) => Ok(None),
         }
     })??;
@@ -228,22 +231,22 @@ fn affordable(connections: u64, cases: &[Case], show: &Show) -> u64 {
 
 async fn measure<H: Host>(
     host: H,
-    options: &Options,
-    cases: &[Case],
+    cases: Vec<Case>,
+    runs: u32,
     time: Duration,
     connections: u64,
-    show: &Show,
+    show: Show,
 ) -> Result<(Vec<Row>, Option<Idle>), Failed> {
-    let steps_of = |case: &Case| if case.kind == Kind::Idle { 2 } else { u64::from(options.runs) };
+    let steps_of = |case: &Case| if case.kind == Kind::Idle { 2 } else { u64::from(runs) };
     let steps = show.steps("bench", cases.iter().map(steps_of).sum());
     let (mut rows, mut idle) = (Vec::new(), None);
-    for case in cases {
+    for case in &cases {
         steps.turn_to(&case.title());
         if case.kind == Kind::Idle {
             let held = rounds::hold(host, *case, connections, || steps.advance()).await?;
             idle = Some(Idle::new(connections, held));
         } else {
-            let samples = rounds::measure(host, *case, options.runs, time, || steps.advance()).await?;
+            let samples = rounds::measure(host, *case, runs, time, || steps.advance()).await?;
             rows.push(Row::new(*case, &samples));
         }
     }

@@ -12,6 +12,7 @@ use crate::bench::Failed;
 use crate::bench::Subject;
 use crate::bench::case::Case;
 use crate::bench::gauge;
+use crate::bench::host;
 use crate::bench::host::Host;
 use crate::bench::host::Tokio;
 use crate::bench::layered;
@@ -40,16 +41,18 @@ pub fn serve(options: &ServerOptions) -> Result<(), Failed> {
 }
 
 fn serve_on(host: impl Host, options: &ServerOptions) -> Result<(), Failed> {
-    host.block_on(async {
-        let mut orders = orders::orders();
-        let mut serving = Serving::start(host, options.subject, options.case).await?;
-        orders::say(&serving.address()?)?;
-        while let Some(line) = orders.recv().await {
-            let order = serde_json::from_str(&line).map_err(io::Error::from)?;
-            orders::say(&serving.obey(host, order).await?)?;
-        }
-        Ok(())
-    })?
+    host.block_on(host::spawned(host, obey(host, options.clone())))?.ok_or(Failed::Panicked)?
+}
+
+async fn obey(host: impl Host, options: ServerOptions) -> Result<(), Failed> {
+    let mut orders = orders::orders();
+    let mut serving = Serving::start(host, options.subject, options.case).await?;
+    orders::say(&serving.address()?)?;
+    while let Some(line) = orders.recv().await {
+        let order = serde_json::from_str(&line).map_err(io::Error::from)?;
+        orders::say(&serving.obey(host, order).await?)?;
+    }
+    Ok(())
 }
 
 enum Serving {
