@@ -47,7 +47,7 @@ pub struct Options {
     #[arg(long)]
     pub json: bool,
     /// Rounds of each case; in each of them both subjects have a turn, and the medians count
-    #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..))]
     pub runs: u32,
     /// How long a turn takes
     #[arg(long, value_name = "SECONDS", default_value_t = 0.5)]

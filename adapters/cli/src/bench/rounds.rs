@@ -39,10 +39,13 @@ pub(crate) struct Held {
     pub(crate) reattach: Option<f64>,
 }
 
-/// How long a subject warms up before the first round, as a part of a round.
+/// How long a subject warms up before its turn, as a part of it.
 const WARM_UP: u32 = 4;
 
 /// Measures a case. `tell` is called after each round.
+///
+/// Each round has connections and servers of its own: how a process came to lay out its memory, and a connection its buffers,
+/// stays with it and can cost large messages twice the time. The median is to be over such chances too.
 pub(crate) async fn measure<H: Host>(
     host: H,
     case: Case,
@@ -51,21 +54,20 @@ pub(crate) async fn measure<H: Host>(
     tell: impl Fn(),
 ) -> Result<Samples, Failed> {
     let limit = PATIENCE + 4 * time;
-    let late = || Failed::Stuck;
-    let open = async |subject| host::within(host, limit, Line::open(host, subject, case)).await.ok_or_else(late)?;
-    let (mut raw, mut reattach) = (open(Subject::Raw).await?, open(Subject::Reattach).await?);
-    for line in [&mut raw, &mut reattach] {
-        host::within(host, limit, line.sample(host, case, time / WARM_UP)).await.ok_or_else(late)??;
-    }
     let mut samples = Samples::default();
     for run in 0..runs {
-        let mut turns = [(&mut raw, &mut samples.raw), (&mut reattach, &mut samples.reattach)];
+        let mut turns = [(Subject::Raw, &mut samples.raw), (Subject::Reattach, &mut samples.reattach)];
         // Whoever comes second finds the machine as the other left it.
         if run % 2 == 1 {
             turns.reverse();
         }
-        for (line, samples) in turns {
-            samples.push(host::within(host, limit, line.sample(host, case, time)).await.ok_or_else(late)??);
+        for (subject, samples) in turns {
+            let turn = async {
+                let mut line = Line::open(host, subject, case).await?;
+                line.sample(host, case, time / WARM_UP).await?;
+                line.sample(host, case, time).await
+            };
+            samples.push(host::within(host, limit, turn).await.ok_or(Failed::Stuck)??);
         }
         tell();
     }
@@ -75,11 +77,10 @@ pub(crate) async fn measure<H: Host>(
 /// Measures what idle connections hold. `tell` is called after each subject.
 pub(crate) async fn hold<H: Host>(host: H, case: Case, connections: u64, tell: impl Fn()) -> Result<Held, Failed> {
     let limit = PATIENCE + Duration::from_millis(20) * u32::try_from(connections).unwrap_or(u32::MAX);
-    let late = || Failed::Stuck;
     let mut held = Held::default();
     for (subject, held) in [(Subject::Raw, &mut held.raw), (Subject::Reattach, &mut held.reattach)] {
         let holding = hold_by(host, subject, case, connections);
-        *held = host::within(host, limit, holding).await.ok_or_else(late)??;
+        *held = host::within(host, limit, holding).await.ok_or(Failed::Stuck)??;
         tell();
     }
     Ok(held)
