@@ -58,7 +58,7 @@ pub(crate) struct Driver<M: Machine, O: Outside> {
     sockets: Vec<(TransportId, Socket)>,
     opening: Option<(TransportId, Task<Result<Opened, OpenError>>)>,
     timer: Box<dyn Timer>,
-    /// What the timer is set for.
+    /// What the timer is set for: the time at which there is something to do, or a sooner one.
     set_for: Option<Instant>,
     news: News,
     outputs: Vec<Output<M::Event>>,
@@ -221,7 +221,7 @@ impl<M: Machine, O: Outside> Driver<M, O> {
             state.end_subscriptions();
         }
         let wake_at = state.machine.poll_timeout();
-        state.armed = wake_at;
+        state.armed = self.set_for.into_iter().chain(wake_at).min();
         drop(guard);
         self.arm(wake_at, now);
         if has_changed {
@@ -281,12 +281,12 @@ impl<M: Machine, O: Outside> Driver<M, O> {
         has_delivery || wake_at.is_some()
     }
 
+    /// Has this task woken at a time. Deadlines are put off with every message, and setting a runtime's timer costs more than
+    /// being woken once for nothing: a later time is set when the sooner one has come.
     fn arm(&mut self, at: Option<Instant>, now: Instant) {
-        if at != self.set_for {
-            self.set_for = at;
-            if let Some(at) = at {
-                self.timer.set(at - now);
-            }
+        if let Some(at) = at.filter(|at| self.set_for.is_none_or(|set_for| *at < set_for)) {
+            self.set_for = Some(at);
+            self.timer.set(at - now);
         }
     }
 
