@@ -236,6 +236,10 @@ impl Client {
         }
     }
 
+    pub(crate) fn shared(&self) -> &Arc<Shared<Machine>> {
+        &self.0.shared
+    }
+
     /// Sends a reliable message, waiting for room in the outbox first. The receipt can be awaited for the one outcome.
     ///
     /// Cancel-safe: dropped before it returns, nothing was sent; once it returns, the message is on its way whatever happens

@@ -45,6 +45,10 @@ impl Connection {
         Self(Arc::new(Handle { shared, cid, principal }))
     }
 
+    pub(crate) fn shared(&self) -> &Arc<Shared<Peer>> {
+        &self.0.shared
+    }
+
     /// The connection's name.
     #[must_use]
     pub fn id(&self) -> ConnectionId {

@@ -18,6 +18,7 @@ mod connector;
 mod count;
 mod dial;
 mod drive;
+mod duplex;
 mod machine;
 mod mint;
 #[cfg(feature = "proxy")]
@@ -32,6 +33,7 @@ mod tls;
 #[cfg(not(any(feature = "rustls-ring", feature = "rustls-aws-lc-rs")))]
 #[path = "no_tls.rs"]
 mod tls;
+mod typed;
 
 pub use async_tungstenite::tungstenite::http;
 pub use reattach_core as core;
@@ -50,6 +52,9 @@ pub use self::dial::Credentials;
 pub use self::dial::CredentialsError;
 pub use self::dial::CredentialsProvider;
 pub use self::dial::UrlError;
+pub use self::duplex::Duplex;
+pub use self::duplex::MessageSink;
+pub use self::duplex::MessageStream;
 pub use self::mint::connection_key;
 #[cfg(feature = "proxy")]
 pub use self::proxy::{Proxy, ProxyError};
@@ -64,3 +69,7 @@ pub use self::shared::Events;
 pub use self::shared::Receipt;
 #[cfg(any(feature = "rustls-ring", feature = "rustls-aws-lc-rs"))]
 pub use self::tls::{ClientTls, ServerTls, TlsError};
+pub use self::typed::Mistyped;
+pub use self::typed::SendError;
+pub use self::typed::Typed;
+pub use self::typed::TypedMessage;

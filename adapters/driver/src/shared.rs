@@ -14,9 +14,11 @@ use std::sync::PoisonError;
 use std::sync::Weak;
 use std::task::Context;
 use std::task::Poll;
+use std::task::ready;
 use std::time::Duration;
 
 use event_listener::Event;
+use event_listener::EventListener;
 use futures_channel::oneshot;
 use futures_util::task::AtomicWaker;
 use reattach_core::connection::Stats;
@@ -197,27 +199,43 @@ impl<M: Machine> Shared<M> {
     }
 
     pub(crate) async fn recv(self: &Arc<Self>) -> Option<Received> {
+        let mut listener = None;
+        std::future::poll_fn(|cx| self.poll_recv(&mut listener, cx)).await
+    }
+
+    /// Hands the next message over, or has the task woken when there may be one.
+    pub(crate) fn poll_recv(
+        self: &Arc<Self>,
+        listener: &mut Option<EventListener>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Received>> {
         loop {
-            if let Some(delivery) = self.try_recv() {
-                return Some(delivery);
+            if let Some(received) = self.try_recv() {
+                *listener = None;
+                return Poll::Ready(Some(received));
             }
-            let delivery = self.delivery.listen();
-            {
-                let state = self.lock();
-                if state.machine.has_delivery() {
-                    continue;
-                }
-                let is_over = !state.is_driven && !state.lingers;
-                let is_held_up = !is_over && state.machine.held_up_until().is_some();
-                if !state.machine.is_expecting() && !is_held_up {
-                    drop(state);
-                    // Whoever else waits for it waits in vain too.
-                    self.delivery.notify(1);
-                    return None;
-                }
+            if let Some(listening) = listener {
+                ready!(Pin::new(listening).poll(cx));
+                *listener = None;
+                continue;
             }
-            delivery.await;
+            // Listening before another look: what comes between it and the wait is not missed.
+            *listener = Some(self.delivery.listen());
+            if self.is_silent_for_good() {
+                *listener = None;
+                // Whoever else waits for it waits in vain too.
+                self.delivery.notify(1);
+                return Poll::Ready(None);
+            }
         }
+    }
+
+    /// Whether nothing can be handed over any more.
+    fn is_silent_for_good(&self) -> bool {
+        let state = self.lock();
+        let is_over = !state.is_driven && !state.lingers;
+        let is_held_up = !is_over && state.machine.held_up_until().is_some();
+        !state.machine.has_delivery() && !state.machine.is_expecting() && !is_held_up
     }
 
     pub(crate) async fn close(&self, patience: Duration) {

@@ -5,6 +5,7 @@
 
 mod cuts;
 mod decisions;
+mod duplex;
 mod ends;
 mod flood;
 mod goodbyes;
