@@ -39,7 +39,8 @@ pub enum Fault {
     Slow,
     /// A text on it was lost.
     Dropped,
-    /// A text on it was lost behind the handshake, where an honest end never seems to break the protocol for it.
+    /// A text on it was lost behind the handshake, where an honest end seems to break the protocol for it in one way only: the
+    /// other end has not heard that a place in its window was freed.
     Lost,
     /// A text on it was changed.
     Garbled,
