@@ -53,9 +53,12 @@ fn every_case_is_measured_and_told_in_one_json_object() {
 
 #[test]
 fn a_case_alone_is_shown_in_a_table() {
-    let done = bench(&["--seconds", "0.01", "--runs", "2", "--only", "round-trip-64", "--only", "settled"]);
+    let args =
+        ["--runtime", "smol", "--seconds", "0.01", "--runs", "2", "--only", "round-trip-64", "--only", "settled"];
+    let done = bench(&args);
     assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
     let table = text(&done.stdout);
+    assert!(table.contains(" on smol, "), "{table}");
     assert!(table.contains("\n  round trip, 64 B"), "{table}");
     assert_eq!(table.matches("one way, settled").count(), 3, "{table}");
     assert!(!table.contains("echo") && !table.contains("idle"), "{table}");

@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::LazyLock;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -15,6 +16,8 @@ use futures_util::io::AsyncRead;
 use futures_util::io::AsyncWrite;
 use reattach_tokio::runtime::Runtime;
 use reattach_tokio::runtime::Task;
+use smol::Async;
+use smol::Executor;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -74,6 +77,49 @@ pub(crate) async fn within<T>(host: impl Host, limit: Duration, work: impl Futur
     match select(pin!(work), pin!(pause(host, limit))).await {
         Either::Left((done, _)) => Some(done),
         Either::Right(((), _)) => None,
+    }
+}
+
+/// The smol runtime, with one executor on the thread that blocks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Smol;
+
+static EXECUTOR: LazyLock<Arc<Executor<'static>>> = LazyLock::new(Arc::default);
+
+impl Host for Smol {
+    type Stream = Async<std::net::TcpStream>;
+    type Listener = Async<std::net::TcpListener>;
+    const NAME: &'static str = "smol";
+
+    fn block_on<T>(self, work: impl Future<Output = T>) -> io::Result<T> {
+        Ok(smol::block_on(EXECUTOR.run(work)))
+    }
+
+    fn runtime(self) -> Arc<dyn Runtime> {
+        Arc::new(reattach_smol::Smol::on(&EXECUTOR))
+    }
+
+    async fn listen(self) -> io::Result<(Self::Listener, SocketAddr)> {
+        let listener = Async::<std::net::TcpListener>::bind(([127, 0, 0, 1], 0))?;
+        let address = listener.get_ref().local_addr()?;
+        Ok((listener, address))
+    }
+
+    async fn accept(self, listener: &mut Self::Listener) -> io::Result<Self::Stream> {
+        let (stream, _) = listener.accept().await?;
+        stream.get_ref().set_nodelay(true)?;
+        Ok(stream)
+    }
+
+    async fn dial(self, address: SocketAddr) -> io::Result<Self::Stream> {
+        let stream = Async::<std::net::TcpStream>::connect(address).await?;
+        stream.get_ref().set_nodelay(true)?;
+        Ok(stream)
+    }
+
+    /// An interrupt ends the program by itself; the server's process ends with it.
+    async fn interrupted(self) {
+        std::future::pending().await
     }
 }
 

@@ -27,6 +27,7 @@ use futures_util::future::select;
 use reattach_tokio::ConnectError;
 use reattach_tokio::core::error::ApiMisuse;
 
+use crate::runtime::RuntimeName;
 use crate::show::Show;
 
 pub use self::server::ServerOptions;
@@ -35,6 +36,7 @@ pub use self::server::serve;
 use self::case::Case;
 use self::case::Kind;
 use self::host::Host;
+use self::host::Smol;
 use self::host::Tokio;
 use self::report::Idle;
 use self::report::Report;
@@ -46,6 +48,9 @@ pub struct Options {
     /// Print one JSON object instead of a table
     #[arg(long)]
     pub json: bool,
+    /// What runs the sockets of both subjects
+    #[arg(long, value_enum, default_value_t)]
+    pub runtime: RuntimeName,
     /// Rounds of each case; in each of them both subjects have a turn, and the medians count
     #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..))]
     pub runs: u32,
@@ -168,7 +173,10 @@ impl From<ApiMisuse> for Failed {
 ///
 /// [`Failed`] where it did not come to its end.
 pub fn run(options: &Options) -> Result<Option<String>, Failed> {
-    run_on(Tokio, options)
+    match options.runtime {
+        RuntimeName::Tokio => run_on(Tokio, options),
+        RuntimeName::Smol => run_on(Smol, options),
+    }
 }
 
 fn run_on<H: Host>(host: H, options: &Options) -> Result<Option<String>, Failed> {

@@ -47,9 +47,9 @@ pub(crate) struct Process {
 
 impl Process {
     /// Starts this very program as a server for a case.
-    pub(crate) async fn start(subject: Subject, case: Case) -> Result<Self, Failed> {
+    pub(crate) async fn start(runtime: &str, subject: Subject, case: Case) -> Result<Self, Failed> {
         let mut child = Command::new(std::env::current_exe()?)
-            .args(["bench-server", "--subject", subject.name(), "--case", &case.to_string()])
+            .args(["bench-server", "--runtime", runtime, "--subject", subject.name(), "--case", &case.to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;

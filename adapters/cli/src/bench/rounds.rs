@@ -87,7 +87,7 @@ pub(crate) async fn hold<H: Host>(host: H, case: Case, connections: u64, tell: i
 }
 
 async fn hold_by<H: Host>(host: H, subject: Subject, case: Case, connections: u64) -> Result<Option<f64>, Failed> {
-    let mut process = Process::start(subject, case).await?;
+    let mut process = Process::start(H::NAME, subject, case).await?;
     let before = process.ask(Order::Memory).await?;
     let mut open = Vec::new();
     for _ in 0..connections {
@@ -130,7 +130,7 @@ impl<H: Host> Carrier<H> {
 
 impl<H: Host> Line<H> {
     async fn open(host: H, subject: Subject, case: Case) -> Result<Self, Failed> {
-        let process = Process::start(subject, case).await?;
+        let process = Process::start(H::NAME, subject, case).await?;
         let carrier = Carrier::open(host, subject, &process, case).await?;
         Ok(Self { process, carrier })
     }

@@ -14,15 +14,20 @@ use crate::bench::case::Case;
 use crate::bench::gauge;
 use crate::bench::host;
 use crate::bench::host::Host;
+use crate::bench::host::Smol;
 use crate::bench::host::Tokio;
 use crate::bench::layered;
 use crate::bench::orders;
 use crate::bench::orders::Order;
 use crate::bench::raw;
+use crate::runtime::RuntimeName;
 
 /// What the bench tells its server.
 #[derive(Args, Clone, Debug)]
 pub struct ServerOptions {
+    /// What runs the sockets
+    #[arg(long, value_enum)]
+    runtime: RuntimeName,
     /// What is measured
     #[arg(long)]
     subject: Subject,
@@ -37,7 +42,10 @@ pub struct ServerOptions {
 ///
 /// [`Failed`] where it cannot be had.
 pub fn serve(options: &ServerOptions) -> Result<(), Failed> {
-    serve_on(Tokio, options)
+    match options.runtime {
+        RuntimeName::Tokio => serve_on(Tokio, options),
+        RuntimeName::Smol => serve_on(Smol, options),
+    }
 }
 
 fn serve_on(host: impl Host, options: &ServerOptions) -> Result<(), Failed> {
