@@ -161,6 +161,15 @@ impl SendFailed {
             Failure::ForGood(_) => false,
         }
     }
+
+    /// The outcome, where this is the terminal failure.
+    #[must_use]
+    pub const fn outcome(&self) -> Option<&Outcome> {
+        match &self.failure {
+            Failure::ForNow { .. } => None,
+            Failure::ForGood(outcome) => Some(outcome),
+        }
+    }
 }
 
 /// The two kinds of failure.

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use reattach_core::client;
 use reattach_core::client::Client;
-use reattach_core::client::Event;
 use reattach_core::client::Input;
 use reattach_core::client::Light;
 use reattach_core::client::Output;
@@ -23,7 +22,6 @@ use reattach_core::id::InstanceId;
 use reattach_core::id::MessageId;
 use reattach_core::id::TransportId;
 use reattach_core::link::Outgoing;
-use reattach_core::outcome::Failure;
 use reattach_core::outcome::Outcome;
 use reattach_core::reconnect::OpenError;
 use reattach_core::server;
@@ -174,14 +172,12 @@ impl Shop {
         let mut outside = Vec::new();
         while let Some(output) = self.client.poll_output() {
             match output {
-                Output::Event(Event::Delivered { id }) => self.show(id, &Outcome::Delivered),
-                Output::Event(Event::SendFailed(failed)) => {
-                    if let Failure::ForGood(outcome) = &failed.failure {
-                        self.show(failed.id, outcome);
+                // What is no outcome is in the banner.
+                Output::Event(event) => {
+                    if let Some((id, outcome)) = event.outcome() {
+                        self.show(id, outcome);
                     }
                 }
-                // What else happens is in the banner.
-                Output::Event(_) => {}
                 output @ (Output::Open { .. } | Output::Write { .. } | Output::Close { .. }) => outside.push(output),
             }
         }

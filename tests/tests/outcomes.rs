@@ -20,7 +20,9 @@ use reattach_core::outcome::Outcome;
 use reattach_core::outcome::SendFailed;
 use reattach_core::outcome::Unknown;
 use reattach_core::server::Config;
+use reattach_core::server::PeerEvent;
 use reattach_core::server::Server;
+use reattach_core::time::Instant;
 use reattach_core::wire::CloseCode;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -176,7 +178,7 @@ fn whether_a_failure_will_be_retried_is_explicit() {
     let reason = NotDelivered::Closed;
     let for_good = SendFailed { id, failure: Failure::ForGood(Outcome::NotDelivered { reason }) };
     assert!(!for_good.will_retry());
-    let retry_at = reattach_core::time::Instant::ZERO;
+    let retry_at = Instant::ZERO;
     let for_now = Failure::ForNow { attempt: 1, retry_at, reason: "busy".parse().expect("a short name") };
     assert!(SendFailed { id, failure: for_now }.will_retry());
 }
@@ -296,4 +298,22 @@ fn what_was_written_is_unknown_when_the_server_ends_the_connection_before_a_welc
     world.run_for(SECOND);
     assert!(matches!(world.clients[0].client.status(), Status::Closed(_)));
     assert_eq!(world.outcomes_up(0), [(id, Outcome::Unknown { reason: Unknown::Ended })]);
+}
+
+#[test]
+fn an_event_tells_an_outcome_or_none() {
+    let id = "00000000-0000-4000-8000-000000000001".parse().expect("a UUID");
+    let unknown = Outcome::Unknown { reason: Unknown::Closed };
+    let put_off = Failure::ForNow { attempt: 1, retry_at: Instant::ZERO, reason: "busy".parse().expect("a code") };
+    let failed = |failure: &Failure| SendFailed { id, failure: failure.clone() };
+    let for_good = Failure::ForGood(unknown.clone());
+    for (event, of_peer, outcome) in [
+        (Event::Delivered { id }, PeerEvent::Delivered { id }, Some((id, &Outcome::Delivered))),
+        (Event::SendFailed(failed(&for_good)), PeerEvent::SendFailed(failed(&for_good)), Some((id, &unknown))),
+        (Event::SendFailed(failed(&put_off)), PeerEvent::SendFailed(failed(&put_off)), None),
+        (Event::Delayed { id }, PeerEvent::Delayed { id }, None),
+        (Event::Superseded, PeerEvent::Attached { resumed: true }, None),
+    ] {
+        assert_eq!((event.outcome(), of_peer.outcome()), (outcome, outcome));
+    }
 }

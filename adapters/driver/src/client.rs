@@ -38,7 +38,6 @@ use crate::dial::header;
 use crate::drive::Driver;
 use crate::drive::Opened;
 use crate::drive::Outside;
-use crate::machine::Machine as _;
 use crate::mint;
 use crate::received::Received;
 use crate::runtime::Runtime;

@@ -15,9 +15,7 @@ use reattach_core::link::Decision;
 use reattach_core::link::Delivery;
 use reattach_core::link::Handle;
 use reattach_core::link::Outgoing;
-use reattach_core::outcome::Failure;
 use reattach_core::outcome::Outcome;
-use reattach_core::outcome::SendFailed;
 use reattach_core::reconnect::OpenError;
 use reattach_core::server::Answer;
 use reattach_core::server::Peer;
@@ -69,7 +67,7 @@ pub(crate) trait Machine: Send + Unpin + 'static {
     /// the end.
     fn held_up_until(&self) -> Option<Instant>;
     /// The outcome that an event tells, if it tells one.
-    fn outcome(event: &Self::Event) -> Option<(MessageId, Outcome)>;
+    fn outcome(event: &Self::Event) -> Option<(MessageId, &Outcome)>;
 }
 
 impl Machine for Client {
@@ -149,7 +147,7 @@ impl Machine for Client {
     }
 
     fn is_over(&self) -> bool {
-        matches!(self.status(), Status::Closed(_))
+        Self::is_over(self)
     }
 
     fn is_expecting(&self) -> bool {
@@ -160,14 +158,8 @@ impl Machine for Client {
         self.connection().link().inbox().held_up_until()
     }
 
-    fn outcome(event: &Self::Event) -> Option<(MessageId, Outcome)> {
-        if let client::Event::Delivered { id } = event {
-            return Some((*id, Outcome::Delivered));
-        }
-        if let client::Event::SendFailed(failed) = event {
-            return terminal(failed);
-        }
-        None
+    fn outcome(event: &Self::Event) -> Option<(MessageId, &Outcome)> {
+        event.outcome()
     }
 }
 
@@ -255,20 +247,7 @@ impl Machine for Peer {
         self.connection().link().inbox().held_up_until()
     }
 
-    fn outcome(event: &Self::Event) -> Option<(MessageId, Outcome)> {
-        if let PeerEvent::Delivered { id } = event {
-            return Some((*id, Outcome::Delivered));
-        }
-        if let PeerEvent::SendFailed(failed) = event {
-            return terminal(failed);
-        }
-        None
-    }
-}
-
-fn terminal(failed: &SendFailed) -> Option<(MessageId, Outcome)> {
-    match &failed.failure {
-        Failure::ForGood(outcome) => Some((failed.id, outcome.clone())),
-        Failure::ForNow { .. } => None,
+    fn outcome(event: &Self::Event) -> Option<(MessageId, &Outcome)> {
+        event.outcome()
     }
 }

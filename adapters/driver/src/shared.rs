@@ -75,7 +75,7 @@ impl<M: Machine> State<M> {
         };
         if let Some(receipt) = self.receipts.remove(&id) {
             // Nobody need be waiting.
-            _ = receipt.send(outcome);
+            _ = receipt.send(outcome.clone());
         }
         true
     }

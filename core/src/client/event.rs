@@ -4,6 +4,7 @@ use crate::error::ProtocolError;
 use crate::id::ConnectionId;
 use crate::id::MessageId;
 use crate::link::Told;
+use crate::outcome::Outcome;
 use crate::outcome::SendFailed;
 use crate::reconnect::Ended;
 use crate::reconnect::GiveUp;
@@ -71,6 +72,20 @@ pub enum Event {
         /// By whom, and why.
         reason: Closed,
     },
+}
+
+impl Event {
+    /// The message whose outcome this tells, with the outcome; nothing for all that is no outcome.
+    #[must_use]
+    pub fn outcome(&self) -> Option<(MessageId, &Outcome)> {
+        if let Self::Delivered { id } = self {
+            return Some((*id, &Outcome::Delivered));
+        }
+        if let Self::SendFailed(failed) = self {
+            return Some((failed.id, failed.outcome()?));
+        }
+        None
+    }
 }
 
 impl From<Told> for Event {

@@ -69,8 +69,8 @@ use self::state::Stop;
 ///
 /// Its methods come in four kinds. *Getters* take `&self`. `handle_*` take in what happened outside and never fail.
 /// *Commands* ([`send`](Self::send), [`send_ephemeral`](Self::send_ephemeral), [`take`](Self::take),
-/// [`reconnect`](Self::reconnect), [`disconnect`](Self::disconnect), [`close`](Self::close),
-/// [`provide_key`](Self::provide_key)) fail only for the caller's own faults. `poll_*` say what is to be done, and when.
+/// [`decide`](Self::decide), [`extend`](Self::extend), [`cancel`](Self::cancel), [`reconnect`](Self::reconnect),
+/// [`suspend`](Self::suspend), [`disconnect`](Self::disconnect), [`close`](Self::close), [`provide_key`](Self::provide_key)) fail only for the caller's own faults. `poll_*` say what is to be done, and when.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Client {
     config: Config,
@@ -227,6 +227,12 @@ impl Client {
             At::Stopped(Stop::Failed(reason)) => Status::Failed(reason),
             At::Over => Status::Closed(self.closed.clone().expect("what is over has a reason")),
         }
+    }
+
+    /// Whether the connection has ended. What came before can still be taken.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.state.at() == At::Over
     }
 
     /// Where the client stands, as a user interface shows it to people.

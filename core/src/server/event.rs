@@ -7,6 +7,7 @@ use crate::id::MessageId;
 use crate::id::Principal;
 use crate::id::TransportId;
 use crate::link::Told;
+use crate::outcome::Outcome;
 use crate::outcome::SendFailed;
 use crate::reconnect::Ended;
 use crate::wire::CloseCode;
@@ -54,6 +55,20 @@ pub enum PeerEvent {
         /// By whom, and why.
         reason: PeerClosed,
     },
+}
+
+impl PeerEvent {
+    /// The message whose outcome this tells, with the outcome; nothing for all that is no outcome.
+    #[must_use]
+    pub fn outcome(&self) -> Option<(MessageId, &Outcome)> {
+        if let Self::Delivered { id } = self {
+            return Some((*id, &Outcome::Delivered));
+        }
+        if let Self::SendFailed(failed) = self {
+            return Some((failed.id, failed.outcome()?));
+        }
+        None
+    }
 }
 
 impl From<Told> for PeerEvent {

@@ -34,9 +34,7 @@ use reattach_core::id::Fence;
 use reattach_core::id::InstanceId;
 use reattach_core::id::MessageId;
 use reattach_core::id::TransportId;
-use reattach_core::outcome::Failure;
 use reattach_core::outcome::Outcome;
-use reattach_core::outcome::SendFailed;
 use reattach_core::reconnect::OpenError;
 use reattach_core::server;
 use reattach_core::server::Mint;
@@ -130,9 +128,10 @@ fn run_client(address: SocketAddr, mut transports: Transports, inbox: &Receiver<
                 }
                 client::Output::Write { transport, text } => transports.write(transport, text),
                 client::Output::Close { transport, code } => transports.close(transport, code),
-                client::Output::Event(client::Event::Delivered { id }) => log.outcomes.push((id, Outcome::Delivered)),
-                client::Output::Event(client::Event::SendFailed(failed)) => log.on_failed(failed),
-                client::Output::Event(event) => println!("client: {event:?}"),
+                client::Output::Event(event) => match event.outcome() {
+                    Some((id, outcome)) => log.outcomes.push((id, outcome.clone())),
+                    None => println!("client: {event:?}"),
+                },
             }
         }
         if matches!(client.status(), Status::Closed(_) | Status::Failed(_)) {
@@ -189,12 +188,11 @@ fn run_server(mut transports: Transports, inbox: &Receiver<News>) -> Log {
             match output {
                 server::Output::Write { transport, text } => transports.write(transport, text),
                 server::Output::Close { transport, code } => transports.close(transport, code),
-                server::Output::Peer { event: PeerEvent::Delivered { id }, .. } => {
-                    log.outcomes.push((id, Outcome::Delivered));
-                }
-                server::Output::Peer { event: PeerEvent::SendFailed(failed), .. } => log.on_failed(failed),
                 server::Output::Peer { event: PeerEvent::Closed { .. }, .. } => is_over = true,
-                server::Output::Peer { event, .. } => println!("server: {event:?}"),
+                server::Output::Peer { event, .. } => match event.outcome() {
+                    Some((id, outcome)) => log.outcomes.push((id, outcome.clone())),
+                    None => println!("server: {event:?}"),
+                },
                 server::Output::Registry(RegistryEvent::Registered { cid, .. }) => _ = connections.insert(cid),
                 server::Output::Registry(event) => println!("server: {event:?}"),
                 server::Output::Authenticate { .. } => unreachable!("the configuration asks for no authentication"),
@@ -258,12 +256,6 @@ struct Log {
 }
 
 impl Log {
-    fn on_failed(&mut self, failed: SendFailed) {
-        if let Failure::ForGood(outcome) = failed.failure {
-            self.outcomes.push((failed.id, outcome));
-        }
-    }
-
     fn is_right(&self) -> bool {
         let is_delivered = |id: &MessageId| self.outcomes.contains(&(*id, Outcome::Delivered));
         self.taken.iter().copied().eq(1..=MESSAGES)
