@@ -405,9 +405,8 @@ async fn tell_status(client: Client) {
             ConnectionState::Connecting { attempt: 0, .. } => "connecting".to_owned(),
             ConnectionState::Connecting { attempt, limit } => format!("reconnecting, retry {}", of(*attempt, *limit)),
             ConnectionState::Attached => "attached".to_owned(),
-            ConnectionState::Detached { attempt, limit, next_try } => {
-                let wait = next_try.saturating_duration_since(Instant::now());
-                format!("detached; retry {} in {:.1} s", of(*attempt, *limit), wait.as_secs_f64())
+            ConnectionState::Detached { attempt, limit, next_try_in } => {
+                format!("detached; retry {} in {:.1} s", of(*attempt, *limit), next_try_in.as_secs_f64())
             }
             ConnectionState::Superseded => "another instance took the connection over".to_owned(),
             ConnectionState::Failed(reason) => format!("gave up: {reason}"),

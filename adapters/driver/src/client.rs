@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::time::Duration;
-use std::time::Instant;
 
 use async_tungstenite::tungstenite::http::HeaderName;
 use async_tungstenite::tungstenite::http::HeaderValue;
@@ -24,9 +23,9 @@ use reattach_core::link::Outgoing;
 use reattach_core::reconnect::GiveUp;
 use reattach_core::reconnect::OpenError;
 use reattach_core::server::Answer;
+use reattach_core::time::Instant;
 use reattach_core::wire::Payload;
 
-use crate::clock;
 use crate::closing::Closing;
 use crate::connector::Way;
 use crate::count::Count;
@@ -117,8 +116,8 @@ pub enum ConnectionState {
         attempt: u32,
         /// How many are allowed, where there is a limit.
         limit: Option<u32>,
-        /// When it is due.
-        next_try: Instant,
+        /// How long it is until it is due, from the moment at which the state was asked for.
+        next_try_in: Duration,
     },
     /// Sent to sleep; [`Client::reconnect`] wakes it.
     Suspended,
@@ -131,12 +130,12 @@ pub enum ConnectionState {
 }
 
 impl ConnectionState {
-    fn of(status: Status) -> Self {
+    fn of(status: Status, now: Instant) -> Self {
         match status {
             Status::Connecting { retry, limit } => Self::Connecting { attempt: retry, limit },
             Status::Attached => Self::Attached,
             Status::Detached { retry, limit, retry_at } => {
-                Self::Detached { attempt: retry, limit, next_try: Instant::now() + clock::until(retry_at) }
+                Self::Detached { attempt: retry, limit, next_try_in: retry_at - now }
             }
             Status::Suspended => Self::Suspended,
             Status::Superseded => Self::Superseded,
@@ -199,12 +198,13 @@ impl Client {
         let ClientConfig { core, key, headers, credentials, tls, way } = config;
         let target = Arc::new(Target::new(url, headers, tls, way)?);
         let secrets = Secrets {
-            key: key.unwrap_or_else(mint::connection_key),
-            spare: Some(mint::connection_key()),
-            instance: mint::instance(),
+            key: key.unwrap_or_else(|| mint::key(&*runtime)),
+            spare: Some(mint::key(&*runtime)),
+            instance: mint::instance(&*runtime),
         };
         let sizes = socket::sizes(&core.connection);
-        let shared = Shared::new(Machine::new(core, secrets, mint::seed(), clock::now()));
+        let machine = Machine::new(core, secrets, mint::seed(&*runtime), runtime.now());
+        let shared = Shared::new(machine, Arc::clone(&runtime));
         let (task, closing) = (Arc::<Count>::default(), Closing::new(Arc::clone(&runtime)));
         let _task = task.one_more();
         let dialler =
@@ -302,7 +302,7 @@ impl Client {
     /// Where the client stands.
     #[must_use]
     pub fn state(&self) -> ConnectionState {
-        ConnectionState::of(self.0.shared.lock().machine.status())
+        ConnectionState::of(self.0.shared.lock().machine.status(), self.0.shared.now())
     }
 
     /// Watches where the client stands.
@@ -354,6 +354,12 @@ impl Client {
         self.0.shared.lock().machine.view()
     }
 
+    /// How long it is until a time that the client told, such as [`View::retry_at`]; zero when that is past.
+    #[must_use]
+    pub fn until(&self, at: Instant) -> Duration {
+        at - self.0.shared.now()
+    }
+
     /// Ends the connection at once. Every message gets its outcome. A program that ends then should await
     /// [`Client::closed`], or the server hears nothing of it and keeps the connection for a while.
     pub fn disconnect(&self) {
@@ -395,7 +401,7 @@ impl StateWatch {
     pub fn state(&mut self) -> ConnectionState {
         let state = self.shared.lock();
         self.seen = state.version;
-        ConnectionState::of(state.machine.status())
+        ConnectionState::of(state.machine.status(), self.shared.now())
     }
 
     /// Waits until something has happened since [`StateWatch::state`] was asked last. Once the connection has ended it returns
@@ -434,7 +440,7 @@ struct Dialler {
 impl Outside for Dialler {
     fn open(&mut self) -> Task<Result<Opened, OpenError>> {
         // A client that took its spare key needs another one; this is the first thing it does after that.
-        self.shared.lock().machine.provide_key(mint::connection_key());
+        self.shared.lock().machine.provide_key(mint::key(&*self.runtime));
         self.target.open(&self.runtime, self.credentials.as_ref(), self.sizes)
     }
 

@@ -18,7 +18,6 @@ use reattach_core::time::Instant;
 use reattach_core::wire::CloseCode;
 use reattach_core::wire::Token;
 
-use crate::clock;
 use crate::closing::Closing;
 use crate::machine::Machine;
 use crate::machine::Output;
@@ -179,7 +178,7 @@ impl<M: Machine, O: Outside> Driver<M, O> {
             self.sockets.push((transport, socket));
             self.has_unpolled = true;
         }
-        let now = clock::now();
+        let now = self.shared.now();
         let machine = &mut state.machine;
         if let Some((transport, opened)) = self.news.opened.take() {
             machine.handle_opened(transport, opened, now);
@@ -243,7 +242,7 @@ impl<M: Machine, O: Outside> Driver<M, O> {
         let mut state = self.shared.lock();
         // What came before the peer's goodbye can still be taken.
         if !state.machine.is_over() {
-            state.machine.disconnect(clock::now());
+            state.machine.disconnect(self.shared.now());
         }
         state.is_driven = false;
         state.lingers = true;
@@ -265,7 +264,7 @@ impl<M: Machine, O: Outside> Driver<M, O> {
 
     /// The machine is over. Returns whether something that came before can be taken later, when a lease has ended.
     fn linger(&mut self) -> bool {
-        let now = clock::now();
+        let now = self.shared.now();
         let mut state = self.shared.lock();
         if state.machine.held_up_until().is_some_and(|at| at <= now) {
             state.machine.handle_timeout(now);

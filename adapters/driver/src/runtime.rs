@@ -11,6 +11,10 @@ use std::time::Duration;
 
 use futures_io::AsyncRead;
 use futures_io::AsyncWrite;
+use reattach_core::time::Instant;
+
+use crate::clock;
+use crate::mint;
 
 /// A future on the heap, as trait objects return them.
 pub struct Task<T>(Pin<Box<dyn Future<Output = T> + Send + 'static>>);
@@ -76,6 +80,18 @@ pub trait Runtime: Send + Sync + 'static {
 
     /// Listens on an address such as `127.0.0.1:0`. Accepted streams are without delay for small writes.
     fn listen(&self, address: String) -> Task<io::Result<Box<dyn Listener>>>;
+
+    /// The time now: what the machines reckon with, so its origin stays the same for the life of the runtime. By default
+    /// [`clock::now`]; a runtime whose timers run by another clock reads that one.
+    fn now(&self) -> Instant {
+        clock::now()
+    }
+
+    /// Fills in random bytes, of which the secrets are made: connection keys, epochs, nonces. By default they come from the
+    /// system's CSPRNG, and anything weaker lets strangers take connections over; only tests have reason to bring their own.
+    fn entropy(&self, bytes: &mut [u8]) {
+        mint::fill(bytes);
+    }
 }
 
 impl std::fmt::Debug for dyn Runtime {

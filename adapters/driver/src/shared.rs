@@ -34,10 +34,10 @@ use reattach_core::outcome::Unknown;
 use reattach_core::time::Instant;
 use reattach_core::wire::Payload;
 
-use crate::clock;
 use crate::machine::Machine;
 use crate::received::Deciding;
 use crate::received::Received;
+use crate::runtime::Runtime;
 use crate::socket::Socket;
 
 /// The machine and what surrounds it.
@@ -93,6 +93,8 @@ impl<M: Machine> State<M> {
 /// The lock, and the ways to wake each other.
 pub(crate) struct Shared<M: Machine> {
     state: Mutex<State<M>>,
+    /// Whose clock it is.
+    runtime: Arc<dyn Runtime>,
     driver: AtomicWaker,
     /// Something can be taken, or nothing will come any more.
     pub(crate) delivery: Event,
@@ -103,8 +105,9 @@ pub(crate) struct Shared<M: Machine> {
 }
 
 impl<M: Machine> Shared<M> {
-    pub(crate) fn new(machine: M) -> Arc<Self> {
+    pub(crate) fn new(machine: M, runtime: Arc<dyn Runtime>) -> Arc<Self> {
         Arc::new(Self {
+            runtime,
             state: Mutex::new(State {
                 machine,
                 receipts: HashMap::new(),
@@ -127,6 +130,11 @@ impl<M: Machine> Shared<M> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The time now.
+    pub(crate) fn now(&self) -> Instant {
+        self.runtime.now()
+    }
+
     /// Has the driver take a turn.
     pub(crate) fn wake_driver(&self) {
         self.driver.wake();
@@ -146,14 +154,14 @@ impl<M: Machine> Shared<M> {
 
     /// Calls a command on the machine and has the driver see to what follows.
     pub(crate) fn command<T>(&self, command: impl FnOnce(&mut M, Instant) -> T) -> T {
-        let result = command(&mut self.lock().machine, clock::now());
+        let result = command(&mut self.lock().machine, self.now());
         self.wake_driver();
         result
     }
 
     pub(crate) fn try_send(&self, message: Outgoing) -> Result<Receipt, ApiMisuse> {
         let mut state = self.lock();
-        let id = state.machine.send(message, clock::now())?;
+        let id = state.machine.send(message, self.now())?;
         let (sender, receiver) = oneshot::channel();
         state.receipts.insert(id, sender);
         drop(state);
@@ -183,7 +191,7 @@ impl<M: Machine> Shared<M> {
     /// Hands the next message over, if there is one.
     pub(crate) fn try_recv(self: &Arc<Self>) -> Option<Received> {
         let mut state = self.lock();
-        let delivery = state.machine.take(clock::now());
+        let delivery = state.machine.take(self.now());
         let has_more = state.machine.has_delivery();
         let is_report_due = state.machine.poll_timeout().is_some_and(|at| state.armed.is_none_or(|armed| at < armed));
         // After the end there may be another lease to wait for, or nothing more.

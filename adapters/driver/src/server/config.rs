@@ -6,12 +6,9 @@ use std::time::Duration;
 
 use reattach_core::id::ConnectionId;
 use reattach_core::id::Name;
-use reattach_core::id::Principal;
 use reattach_core::server;
-use reattach_core::server::Admission;
 use reattach_core::wire::Token;
 
-use crate::clock;
 use crate::runtime::Task;
 use crate::server::upgrade::Origins;
 use crate::server::upgrade::Upgrade;
@@ -41,7 +38,7 @@ pub struct Admitted {
 
 /// Decides whose credentials a hello carries.
 #[derive(Clone)]
-struct Authenticator(Arc<dyn Fn(Hello) -> Task<Option<Admission>> + Send + Sync>);
+struct Authenticator(Arc<dyn Fn(Hello) -> Task<Option<Admitted>> + Send + Sync>);
 
 /// How a server behaves.
 #[derive(Clone, Default)]
@@ -82,7 +79,7 @@ impl ServerConfig {
     {
         self.authenticator = Some(Authenticator(Arc::new(move |hello| {
             let answer = authenticate(hello);
-            Task::new(async move { answer.await.map(|name| Principal::Named(name).into()) })
+            Task::new(async move { answer.await.map(|principal| Admitted { principal, expires_in: None }) })
         })));
         self
     }
@@ -95,11 +92,7 @@ impl ServerConfig {
     {
         self.authenticator = Some(Authenticator(Arc::new(move |hello| {
             let answer = admit(hello);
-            Task::new(async move {
-                let Admitted { principal, expires_in } = answer.await?;
-                let expires = expires_in.map(|expires_in| clock::now() + expires_in);
-                Some(Admission { principal: Principal::Named(principal), expires })
-            })
+            Task::new(answer)
         })));
         self
     }
@@ -115,7 +108,7 @@ impl ServerConfig {
         &self.origins
     }
 
-    pub(super) fn authenticate(&self, hello: Hello) -> Task<Option<Admission>> {
+    pub(super) fn authenticate(&self, hello: Hello) -> Task<Option<Admitted>> {
         match &self.authenticator {
             Some(Authenticator(ask)) => ask(hello),
             // The machine asks only where it was told to; then nobody answers, and nobody gets in.

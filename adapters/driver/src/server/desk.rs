@@ -4,7 +4,7 @@
 //! Locks are taken in one order: the registry's, then a connection's. A connection's task never holds its own lock when it
 //! speaks to the registry.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -35,7 +35,6 @@ use reattach_core::time::Instant;
 use reattach_core::wire::CloseCode;
 use reattach_core::wire::Token;
 
-use crate::clock;
 use crate::closing::Closing;
 use crate::connection::Connection;
 use crate::count::Count;
@@ -87,8 +86,9 @@ impl Mailbox {
 
 struct State {
     registry: Registry,
-    mailboxes: HashMap<TransportId, Arc<Mailbox>>,
-    peers: HashMap<ConnectionId, (PeerId, Arc<Shared<Peer>>)>,
+    /// Both in the order of their keys: what is done to all of them is done in an order that a simulation repeats.
+    mailboxes: BTreeMap<TransportId, Arc<Mailbox>>,
+    peers: BTreeMap<ConnectionId, (PeerId, Arc<Shared<Peer>>)>,
     /// New connections that wait to be accepted: at most as many as there may be connections, those that have ended before
     /// they were accepted included.
     accepted: VecDeque<Connection>,
@@ -122,9 +122,9 @@ pub(super) struct Desk {
 impl Desk {
     pub(super) fn new(runtime: Arc<dyn Runtime>, core: server::Config) -> Arc<Self> {
         let state = State {
-            registry: Registry::new(core.clone(), clock::now()),
-            mailboxes: HashMap::new(),
-            peers: HashMap::new(),
+            registry: Registry::new(core.clone(), runtime.now()),
+            mailboxes: BTreeMap::new(),
+            peers: BTreeMap::new(),
             accepted: VecDeque::new(),
             newborn: Vec::new(),
             discarded: Vec::new(),
@@ -168,7 +168,7 @@ impl Desk {
         let mailbox = Arc::new(Mailbox::default());
         state.mailboxes.insert(transport, Arc::clone(&mailbox));
         let address = remote.map(|remote| remote.ip());
-        let input = RegistryInput::Accepted { transport, address, mint: mint::for_transport() };
+        let input = RegistryInput::Accepted { transport, address, mint: mint::for_transport(&*self.runtime) };
         self.handle(&mut state, input);
         // A transport that is turned away at once has its box taken from it.
         let is_admitted = state.mailboxes.contains_key(&transport);
@@ -222,7 +222,7 @@ impl Desk {
 
     pub(super) fn revoke(self: &Arc<Self>, cid: &ConnectionId) -> bool {
         let mut state = self.lock();
-        let is_known = state.registry.revoke(cid, clock::now());
+        let is_known = state.registry.revoke(cid, self.runtime.now());
         self.carry_on(&mut state);
         self.finish(state);
         is_known
@@ -230,7 +230,7 @@ impl Desk {
 
     pub(super) fn revoke_all(self: &Arc<Self>, principal: &Principal) -> usize {
         let mut state = self.lock();
-        let count = state.registry.revoke_all(principal, clock::now());
+        let count = state.registry.revoke_all(principal, self.runtime.now());
         self.carry_on(&mut state);
         self.finish(state);
         count
@@ -251,7 +251,7 @@ impl Desk {
         }
         let peers: Vec<_> = state.peers.values().map(|(_, peer)| Arc::clone(peer)).collect();
         self.finish(state);
-        let mut rng = Rng::new(mint::seed());
+        let mut rng = Rng::new(mint::seed(&*self.runtime));
         for peer in &peers {
             let retry_after = rng.between(*come_back.start(), *come_back.end());
             peer.command(|peer, now| peer.drain(patience, retry_after, now));
@@ -263,10 +263,10 @@ impl Desk {
     pub(super) fn shut_down(&self) {
         let mut state = self.lock();
         state.is_shut_down = true;
-        let peers: Vec<_> = state.peers.drain().map(|(_, (_, peer))| peer).collect();
-        let mailboxes: Vec<_> = state.mailboxes.drain().map(|(_, mailbox)| mailbox).collect();
+        let peers: Vec<_> = std::mem::take(&mut state.peers).into_values().map(|(_, peer)| peer).collect();
+        let mailboxes: Vec<_> = std::mem::take(&mut state.mailboxes).into_values().collect();
         let accepted = std::mem::take(&mut state.accepted);
-        state.registry = Registry::new(self.core.clone(), clock::now());
+        state.registry = Registry::new(self.core.clone(), self.runtime.now());
         drop(state);
         for peer in peers {
             peer.command(Peer::shut_down);
@@ -292,7 +292,7 @@ impl Desk {
                 if state.is_shut_down {
                     return std::task::Poll::Ready(());
                 }
-                let now = clock::now();
+                let now = desk.runtime.now();
                 if state.registry.poll_timeout().is_some_and(|at| at <= now) {
                     state.registry.handle_timeout(now);
                     desk.carry(&mut state);
@@ -314,7 +314,7 @@ impl Desk {
     }
 
     fn handle(self: &Arc<Self>, state: &mut State, input: RegistryInput<'_>) {
-        state.registry.handle_input(input, clock::now());
+        state.registry.handle_input(input, self.runtime.now());
         self.carry_on(state);
     }
 
@@ -347,7 +347,8 @@ impl Desk {
                 }
                 RegistryOutput::Create(origin) => {
                     let (id, principal) = (origin.id, origin.principal.clone());
-                    let shared = Shared::new(Peer::new(&self.core, origin, clock::now()));
+                    let peer = Peer::new(&self.core, origin, self.runtime.now());
+                    let shared = Shared::new(peer, Arc::clone(&self.runtime));
                     let carrier = Carrier { desk: Arc::clone(self), id, _task: self.tasks.one_more() };
                     state.newborn.push((Arc::clone(&shared), carrier));
                     state.peers.insert(id.cid, (id, Arc::clone(&shared)));

@@ -10,6 +10,7 @@ use async_tungstenite::tungstenite::protocol::WebSocketConfig;
 use futures_util::future::Either;
 use futures_util::future::select;
 use reattach_core::connection::Incoming;
+use reattach_core::id::Principal;
 use reattach_core::id::TransportId;
 use reattach_core::server::Admission;
 use reattach_core::server::RegistryInput;
@@ -18,6 +19,7 @@ use reattach_core::wire::CloseCode;
 
 use crate::runtime::Io;
 use crate::runtime::Task;
+use crate::server::config::Admitted;
 use crate::server::config::Hello;
 use crate::server::config::ServerConfig;
 use crate::server::desk::Desk;
@@ -126,7 +128,7 @@ struct Visitor<'a> {
     /// Gone once it was handed over or closed.
     socket: Option<Socket>,
     request: Upgrade,
-    authenticating: Option<Task<Option<Admission>>>,
+    authenticating: Option<Task<Option<Admitted>>>,
 }
 
 impl Visitor<'_> {
@@ -185,7 +187,7 @@ impl Visitor<'_> {
                     return self.desk.closing.see_off(socket, CloseCode::ENDED);
                 }
                 state.arrivals.push((self.transport, socket));
-                state.machine.handle_command(command, crate::clock::now());
+                state.machine.handle_command(command, peer.now());
                 drop(state);
                 peer.wake_driver();
             }
@@ -198,7 +200,10 @@ impl Visitor<'_> {
         match std::pin::Pin::new(task).poll(cx) {
             Poll::Ready(answer) => {
                 self.authenticating = None;
-                Some(answer)
+                Some(answer.map(|Admitted { principal, expires_in }| Admission {
+                    principal: Principal::Named(principal),
+                    expires: expires_in.map(|expires_in| self.desk.runtime().now() + expires_in),
+                }))
             }
             Poll::Pending => None,
         }
