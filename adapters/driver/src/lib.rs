@@ -28,6 +28,8 @@ pub mod runtime;
 mod server;
 mod shared;
 mod socket;
+#[cfg(feature = "testing")]
+pub mod testing;
 #[cfg(any(feature = "rustls-ring", feature = "rustls-aws-lc-rs"))]
 mod tls;
 #[cfg(not(any(feature = "rustls-ring", feature = "rustls-aws-lc-rs")))]

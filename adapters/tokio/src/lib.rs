@@ -5,8 +5,7 @@
 //! # Time
 //!
 //! The machines read a clock that counts the time asleep, and tokio's timers only wake them. So tokio's paused clock
-//! (`start_paused`) does not pause them: a test that wants virtual time drives the machines of
-//! [`core`] itself.
+//! (`start_paused`) does not pause them: a test that wants virtual time has the simulation of the feature `testing`.
 //!
 //! # Logs
 //!
