@@ -25,6 +25,7 @@ use reattach_core::reconnect::OpenError;
 use reattach_core::server::Answer;
 use reattach_core::time::Instant;
 use reattach_core::wire::Payload;
+use tracing::Span;
 
 use crate::closing::Closing;
 use crate::connector::Way;
@@ -446,6 +447,10 @@ impl Outside for Dialler {
 
     fn answer(&mut self, answer: Answer) {
         unreachable!("a client answers to no registry: {answer:?}");
+    }
+
+    fn span(&self) -> Span {
+        tracing::info_span!("client", cid = %self.shared.lock().machine.connection_id())
     }
 
     fn gone(&mut self) {}

@@ -17,6 +17,8 @@ use reattach_core::server::Answer;
 use reattach_core::time::Instant;
 use reattach_core::wire::CloseCode;
 use reattach_core::wire::Token;
+use tracing::Instrument as _;
+use tracing::Span;
 
 use crate::closing::Closing;
 use crate::machine::Machine;
@@ -45,6 +47,9 @@ pub(crate) trait Outside: Send + Unpin + 'static {
 
     /// The machine is no longer driven.
     fn gone(&mut self);
+
+    /// What the task is called in logs.
+    fn span(&self) -> Span;
 }
 
 /// The task that drives one machine.
@@ -82,7 +87,7 @@ const ROUNDS: usize = 8;
 
 impl<M: Machine, O: Outside> Driver<M, O> {
     pub(crate) fn spawn(shared: Arc<Shared<M>>, runtime: &Arc<dyn Runtime>, closing: Arc<Closing>, outside: O) {
-        let timer = runtime.timer();
+        let (timer, span) = (runtime.timer(), outside.span());
         let driver = Self {
             shared,
             outside: Some(outside),
@@ -95,7 +100,7 @@ impl<M: Machine, O: Outside> Driver<M, O> {
             outputs: Vec::new(),
             has_unpolled: false,
         };
-        runtime.spawn(Task::new(driver));
+        runtime.spawn(Task::new(driver.instrument(span)));
     }
 
     /// One turn. Returns whether the machine is over and everything is done.

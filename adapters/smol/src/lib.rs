@@ -8,7 +8,9 @@
 //!
 //! # Logs
 //!
-//! This crate and the driver log through `tracing`, and never keys, credentials or payloads. The WebSocket library below them
+//! This crate and the driver log through `tracing`, and never keys, credentials or payloads. What a client does is in a span
+//! `client` and what a server's connection does in a span `connection`, each with the connection's name (`cid`); what a stream does
+//! before its hello is accepted is in a span `transport`. Events are at the level debug. The WebSocket library below them
 //! logs through `log`, and at its trace level whole messages and requests: leave that level off.
 
 #![forbid(unsafe_code)]

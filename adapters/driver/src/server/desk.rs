@@ -34,6 +34,7 @@ use reattach_core::server::RegistryOutput;
 use reattach_core::time::Instant;
 use reattach_core::wire::CloseCode;
 use reattach_core::wire::Token;
+use tracing::Span;
 
 use crate::closing::Closing;
 use crate::connection::Connection;
@@ -398,6 +399,10 @@ impl Outside for Carrier {
 
     fn answer(&mut self, answer: Answer) {
         self.desk.tell(RegistryInput::Answered { peer: self.id, answer });
+    }
+
+    fn span(&self) -> Span {
+        tracing::info_span!("connection", cid = %self.id.cid)
     }
 
     fn gone(&mut self) {

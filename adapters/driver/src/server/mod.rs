@@ -18,6 +18,7 @@ use futures_util::future::select;
 use reattach_core::id::ConnectionId;
 use reattach_core::id::Name;
 use reattach_core::id::Principal;
+use tracing::Instrument as _;
 
 use crate::connection::Connection;
 use crate::runtime::Io;
@@ -198,10 +199,12 @@ fn receive(desk: &Arc<Desk>, config: &Arc<ServerConfig>, io: Box<dyn Io>, remote
     let Some((transport, mailbox)) = desk.admit(remote) else { return };
     let visit = visit::visit(Arc::clone(desk), Arc::clone(config), transport, mailbox, io, remote);
     let counted = desk.tasks.one_more();
-    desk.runtime().spawn(Task::new(async move {
+    let span = tracing::debug_span!("transport", id = transport.0, ?remote);
+    let visit = async move {
         let _counted = counted;
         visit.await;
-    }));
+    };
+    desk.runtime().spawn(Task::new(visit.instrument(span)));
 }
 
 async fn pause(runtime: &Arc<dyn Runtime>) {
