@@ -8,15 +8,18 @@ use std::sync::Mutex;
 use std::time::Duration;
 use std::time::Instant;
 
+use futures_util::SinkExt;
 use reattach_smol::Client;
 use reattach_smol::ClientConfig;
 use reattach_smol::ConnectError;
 use reattach_smol::Connection;
 use reattach_smol::ConnectionState;
+use reattach_smol::MessageSink;
 use reattach_smol::Received;
 use reattach_smol::Server;
 use reattach_smol::ServerConfig;
 use reattach_smol::core::client;
+use reattach_smol::core::error::ApiMisuse;
 use reattach_smol::core::link::Acceptance;
 use reattach_smol::core::outcome::Outcome;
 use reattach_smol::core::server;
@@ -409,4 +412,54 @@ async fn send(client: &Client, value: u32) {
 
 fn value_of(received: &Received) -> u32 {
     received.payload().parse().unwrap()
+}
+
+#[test]
+fn a_sink_that_is_closed_while_nothing_leaves_ends_within_its_patience_and_says_so() {
+    Simulation::new(1).run(async |net| {
+        let _server = net.bind("server.test:80", ServerConfig::new()).await.unwrap();
+        let client = net.connect(URL, tireless()).await.unwrap();
+        net.refuse(true);
+        net.cut();
+        while client.try_send(Payload::new(&0).unwrap()).is_ok() {}
+        let mut sink = client.duplex();
+        sink.feed(Payload::new(&1).unwrap()).await.unwrap();
+        let before = net.elapsed();
+        let closed = SinkExt::<Payload>::close(&mut sink).await;
+        assert_eq!(closed, Err(ApiMisuse::QueueFull));
+        assert!(net.elapsed() - before <= MessageSink::PATIENCE + SECOND);
+        assert!(matches!(client.state(), ConnectionState::Closed(_)));
+    });
+}
+
+#[test]
+fn whoever_waits_for_room_is_woken_when_a_place_comes_free_without_a_word() {
+    Simulation::new(1).run(async |net| {
+        let mut core = server::Config::default();
+        core.connection.link.acceptance = Acceptance::Manual;
+        let server = net.bind("server.test:80", ServerConfig::new().with_core(core)).await.unwrap();
+        let mut core = client::Config::default();
+        core.reconnect.attempts = None;
+        // A lane may hold half of it.
+        core.connection.link.outbox.count = 4;
+        let client = net.connect(URL, ClientConfig::new().with_core(core)).await.unwrap();
+        let connection = server.accept().await.unwrap();
+        let _first = client.send(Payload::new(&1).unwrap()).await.unwrap();
+        let in_hands = connection.recv().await.unwrap();
+        let second = client.send(Payload::new(&2).unwrap()).await.unwrap();
+        net.sleep(SECOND).await;
+        net.refuse(true);
+        net.cut();
+        client.cancel(&second.id()).unwrap();
+        // Nobody can tell within the time that there is for it; the place stays taken.
+        assert!(matches!(second.await, Outcome::Unknown { .. }));
+        let waiting = net.spawn({
+            let client = client.clone();
+            async move { client.send(Payload::new(&3).unwrap()).await.map(drop) }
+        });
+        net.refuse(false);
+        client.reconnect().unwrap();
+        assert_eq!(net.timeout(10 * SECOND, waiting).await, Some(Ok(())));
+        drop(in_hands);
+    });
 }

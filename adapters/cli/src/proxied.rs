@@ -1,4 +1,5 @@
-//! Which proxy a client goes through: the one of its option, or the one that the environment names, as `curl` reads it.
+//! Which proxy a client goes through: the one of its option, or the one that the environment names, much as `curl` reads it: of the variables for a scheme only that for TLS
+//! is heeded, since a proxy is mostly asked to lead on to ports that TLS uses.
 
 use std::env;
 
@@ -11,7 +12,11 @@ use reattach_tokio::ProxyError;
 ///
 /// Where it was found, and what is wrong with it.
 pub(crate) fn proxy_for(url: &str, option: Option<&str>) -> Result<Option<Proxy>, (String, ProxyError)> {
-    let read = |at: &str, address: &str| address.parse().map(Some).map_err(|error| (at.to_owned(), error));
+    let read = |at: &str, address: &str| {
+        // Without a scheme it is an HTTP proxy, as everywhere.
+        let address = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
+        address.parse().map(Some).map_err(|error| (at.to_owned(), error))
+    };
     if let Some(address) = option {
         return read("--proxy", address);
     }

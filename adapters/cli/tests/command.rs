@@ -154,7 +154,7 @@ fn what_cannot_be_done_is_said_with_a_hint_and_a_code() {
         (&["connect", "wss://127.0.0.1:9/", "--ca", "/nowhere"], "", "--ca /nowhere", 2),
         (&["serve", "--tls-cert", "/nowhere", "--tls-key", "/nowhere"], "", "/nowhere", 1),
         (&["serve", "--tls-cert", "/nowhere"], "", "--tls-key", 2),
-        (&["connect", "ws://127.0.0.1:9/", "--proxy", "127.0.0.1:1"], "", "--proxy", 2),
+        (&["connect", "ws://127.0.0.1:9/", "--proxy", "ftp://127.0.0.1"], "", "--proxy", 2),
         (&["connect", "ws://a.test/", "--attempts", "0", "--proxy", "socks5://127.0.0.1:9"], "", "no connection", 1),
     ] {
         let done = run(args, stdin);

@@ -28,6 +28,7 @@ use crate::runtime::Runtime;
 use crate::runtime::Task;
 use crate::socket::Counted;
 use crate::socket::Socket;
+use crate::tls;
 use crate::tls::ClientTls;
 use crate::tls::TlsError;
 
@@ -169,7 +170,10 @@ impl Target {
     ) -> Result<Self, UrlError> {
         let shown = without_password(url);
         let invalid = |problem: String| UrlError::Invalid { url: shown.clone(), problem };
-        let uri: Uri = url.parse().map_err(|error| invalid(format!("{error}")))?;
+        // Schemes are compared without regard to case (RFC 3986, 3.1), but not by the libraries below.
+        let (scheme, rest) = url.split_at(url.find("://").unwrap_or(0));
+        let uri: Uri =
+            format!("{}{rest}", scheme.to_ascii_lowercase()).parse().map_err(|error| invalid(format!("{error}")))?;
         let no_tls = |error: TlsError| UrlError::Tls { url: shown.clone(), problem: error.to_string() };
         let tls = match uri.scheme_str() {
             Some(scheme) if scheme.eq_ignore_ascii_case("ws") => None,
@@ -236,7 +240,7 @@ impl Target {
 }
 
 /// What stands behind the host, if a port does. The `Uri` says of a port that is no number that there is none.
-fn port_of(uri: &Uri) -> Option<&str> {
+pub(crate) fn port_of(uri: &Uri) -> Option<&str> {
     let authority = uri.authority()?.as_str();
     let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
     let (_, behind) = host.rsplit_once(']').unwrap_or(("", host));
@@ -265,8 +269,9 @@ fn open_error(error: &tungstenite::Error) -> OpenError {
         Error::Protocol(tungstenite::error::ProtocolError::HandshakeIncomplete) => OpenError::Unreachable,
         Error::Protocol(_) => OpenError::WrongProtocol,
         Error::Tls(_) => OpenError::Insecure(Insecure::Protocol),
-        Error::Io(_)
-        | Error::ConnectionClosed
+        // A server that wants another certificate of this side says so only here (RFC 8446, 4.4.2.4).
+        Error::Io(error) => tls::open_error(error),
+        Error::ConnectionClosed
         | Error::AlreadyClosed
         | Error::Capacity(_)
         | Error::WriteBufferFull(_)

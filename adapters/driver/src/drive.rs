@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
+use std::time::Duration;
 
 use async_tungstenite::tungstenite::Message;
 use reattach_core::id::TransportId;
@@ -84,6 +85,8 @@ const READS: usize = 64;
 const READ_BYTES: usize = 512 * 1024;
 /// The most rounds of a turn before it gives way.
 const ROUNDS: usize = 8;
+/// The longest that a timer is set for, so that one which stops while the computer sleeps is late by no more than this.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 impl<M: Machine, O: Outside> Driver<M, O> {
     pub(crate) fn spawn(shared: Arc<Shared<M>>, runtime: &Arc<dyn Runtime>, closing: Arc<Closing>, outside: O) {
@@ -185,6 +188,7 @@ impl<M: Machine, O: Outside> Driver<M, O> {
         }
         let now = self.shared.now();
         let machine = &mut state.machine;
+        let places_taken = machine.places_taken();
         if let Some((transport, opened)) = self.news.opened.take() {
             machine.handle_opened(transport, opened, now);
         }
@@ -220,12 +224,14 @@ impl<M: Machine, O: Outside> Driver<M, O> {
                 }
             }
         }
+        // A place may come free without a word: of a message whose sender was told long before that nobody can tell.
+        has_room |= state.machine.places_taken() < places_taken;
         let (is_over, has_delivery) = (state.machine.is_over(), state.machine.has_delivery());
         if is_over {
             state.end_subscriptions();
         }
         let wake_at = state.machine.poll_timeout();
-        state.armed = self.set_for.into_iter().chain(wake_at).min();
+        state.armed = self.set_for.filter(|at| *at > now).into_iter().chain(wake_at).min();
         drop(guard);
         self.arm(wake_at, now);
         if has_changed {
@@ -235,7 +241,7 @@ impl<M: Machine, O: Outside> Driver<M, O> {
                 self.shared.room.notify(usize::MAX);
             }
             if has_delivery {
-                self.shared.delivery.notify(1);
+                self.shared.delivery.notify(usize::MAX);
             }
         }
         is_over
@@ -278,17 +284,20 @@ impl<M: Machine, O: Outside> Driver<M, O> {
         let has_delivery = state.machine.has_delivery();
         drop(state);
         if has_delivery {
-            self.shared.delivery.notify(1);
+            self.shared.delivery.notify(usize::MAX);
         }
         self.arm(wake_at, now);
         // What is taken later may hold up what waits behind it.
         has_delivery || wake_at.is_some()
     }
 
-    /// Has this task woken at a time. Deadlines are put off with every message, and setting a runtime's timer costs more than
-    /// being woken once for nothing: a later time is set when the sooner one has come.
+    /// Has this task woken at a time, or sooner. Deadlines are put off with every message, and setting a runtime's timer costs
+    /// more than being woken once for nothing: a later time is set when the sooner one has come. A time that has passed and has
+    /// not woken anybody was slept through, by a runtime whose timers stop with the computer.
     fn arm(&mut self, at: Option<Instant>, now: Instant) {
-        if let Some(at) = at.filter(|at| self.set_for.is_none_or(|set_for| *at < set_for)) {
+        let is_sooner = |at: &Instant| self.set_for.is_none_or(|set_for| *at < set_for || set_for <= now);
+        if let Some(at) = at.filter(is_sooner) {
+            let at = at.min(now + LONGEST_WAIT);
             self.set_for = Some(at);
             self.timer.set(at - now);
         }

@@ -19,6 +19,7 @@ use crate::client::Client;
 use crate::connection::Connection;
 use crate::received::Received;
 use crate::runtime::Task;
+use crate::runtime::Timer;
 
 /// Whose messages they are. It keeps the connection alive.
 #[derive(Clone, Debug)]
@@ -48,6 +49,15 @@ impl Held {
             Self::Client(client) => client.shared().room.listen(),
             Self::Connection(connection) => connection.shared().room.listen(),
         }
+    }
+
+    fn timer(&self, after: Duration) -> Box<dyn Timer> {
+        let mut timer = match self {
+            Self::Client(client) => client.shared().timer(),
+            Self::Connection(connection) => connection.shared().timer(),
+        };
+        timer.set(after);
+        timer
     }
 
     fn close(&self, patience: Duration) -> Task<()> {
@@ -96,16 +106,26 @@ impl FusedStream for MessageStream {
 ///
 /// A sink has one message more than the outbox: the one that waits for room. *Flushed* means that everything is in the outbox,
 /// and will have its outcome, which is among the connection's events; `send` of the connection gives a receipt for each instead.
-/// *Closing* the sink closes the connection, with [`MessageSink::PATIENCE`]; a sink that is dropped keeps what is in the outbox
+/// *Closing* the sink closes the connection, with [`MessageSink::PATIENCE`] for what waits for room, and again for the outcomes; it
+/// fails where what waited was not sent, and the connection is closed all the same. A sink that is dropped keeps what is in the outbox
 /// and loses the message that waits for room.
-#[derive(Debug)]
 pub struct MessageSink {
     held: Held,
     /// What waits for room.
     waiting: Option<Outgoing>,
     listener: Option<EventListener>,
     closing: Option<Task<()>>,
+    /// How long closing it waits for room.
+    patience: Option<Box<dyn Timer>>,
+    /// Why what waited was not sent, when it was closed.
+    fault: Option<ApiMisuse>,
     is_closed: bool,
+}
+
+impl std::fmt::Debug for MessageSink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MessageSink").field("held", &self.held).field("waiting", &self.waiting).finish_non_exhaustive()
+    }
 }
 
 impl MessageSink {
@@ -158,14 +178,29 @@ impl<M: Into<Outgoing>> Sink<M> for MessageSink {
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), ApiMisuse>> {
-        ready!(self.poll_room(cx))?;
         let this = &mut *self;
-        if !this.is_closed {
-            let closing = this.closing.get_or_insert_with(|| this.held.close(Self::PATIENCE));
-            ready!(closing.poll_unpin(cx));
-            (this.closing, this.is_closed) = (None, true);
+        if this.is_closed {
+            return Poll::Ready(Ok(()));
         }
-        Poll::Ready(Ok(()))
+        if this.closing.is_none() {
+            let patience = match this.poll_room(cx) {
+                Poll::Ready(result) => {
+                    this.fault = result.err();
+                    Self::PATIENCE
+                }
+                Poll::Pending => {
+                    let timer = this.patience.get_or_insert_with(|| this.held.timer(Self::PATIENCE));
+                    ready!(timer.poll_elapsed(cx));
+                    this.waiting = None;
+                    this.fault = Some(ApiMisuse::QueueFull);
+                    Duration::ZERO
+                }
+            };
+            this.closing = Some(this.held.close(patience));
+        }
+        ready!(this.closing.as_mut().expect("it was just begun").poll_unpin(cx));
+        (this.closing, this.is_closed) = (None, true);
+        Poll::Ready(this.fault.take().map_or(Ok(()), Err))
     }
 }
 
@@ -215,7 +250,18 @@ impl<M: Into<Outgoing>> Sink<M> for Duplex {
 impl From<Held> for Duplex {
     fn from(held: Held) -> Self {
         let stream = MessageStream { held: held.clone(), listener: None, is_over: false };
-        Self { stream, sink: MessageSink { held, waiting: None, listener: None, closing: None, is_closed: false } }
+        Self {
+            stream,
+            sink: MessageSink {
+                held,
+                waiting: None,
+                listener: None,
+                closing: None,
+                patience: None,
+                fault: None,
+                is_closed: false,
+            },
+        }
     }
 }
 

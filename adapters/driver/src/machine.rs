@@ -58,6 +58,8 @@ pub(crate) trait Machine: Send + Unpin + 'static {
     fn disconnect(&mut self, now: Instant);
 
     fn has_delivery(&self) -> bool;
+    /// How many messages take a place in the outbox.
+    fn places_taken(&self) -> u32;
     fn stats(&self) -> Stats;
     /// Whether the connection has ended.
     fn is_over(&self) -> bool;
@@ -140,6 +142,10 @@ impl Machine for Client {
 
     fn has_delivery(&self) -> bool {
         Self::has_delivery(self)
+    }
+
+    fn places_taken(&self) -> u32 {
+        self.connection().link().outbox().usage().all().count()
     }
 
     fn stats(&self) -> Stats {
@@ -229,6 +235,10 @@ impl Machine for Peer {
 
     fn has_delivery(&self) -> bool {
         Self::has_delivery(self)
+    }
+
+    fn places_taken(&self) -> u32 {
+        self.connection().link().outbox().usage().all().count()
     }
 
     fn stats(&self) -> Stats {

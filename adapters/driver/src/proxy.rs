@@ -12,6 +12,7 @@ use tokio_socks::io::Compat;
 use tokio_socks::tcp::Socks5Stream;
 
 use crate::client::ClientConfig;
+use crate::dial::port_of;
 use crate::runtime::Io;
 
 /// The most bytes of a proxy's answer. There is no reason for more than a status and a few headers.
@@ -36,7 +37,7 @@ enum Kind {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProxyError {
-    /// It is not a URL with a host.
+    /// It is not a URL with a host, or its port is no port.
     #[error("the proxy's address is not a URL with a host, such as http://proxy.example.org:3128")]
     Invalid,
     /// Its scheme is none of `http`, `socks5` and `socks5h`.
@@ -69,7 +70,11 @@ impl FromStr for Proxy {
             let (user, password) = login.split_once(':').unwrap_or((login, ""));
             (decoded(user), decoded(password))
         });
-        Ok(Self { kind, host, port: authority.port_u16().unwrap_or(default), login })
+        let port = match port_of(&uri) {
+            None => default,
+            Some(port) => port.parse().ok().filter(|port| *port > 0).ok_or(ProxyError::Invalid)?,
+        };
+        Ok(Self { kind, host, port, login })
     }
 }
 
@@ -180,7 +185,9 @@ mod tests {
         assert_eq!(proxy("socks5://[::1]").unwrap().address(), ("::1", 1080));
         assert_eq!(proxy("socks5h://127.0.0.1:9050/").unwrap().kind, Kind::Socks5);
         assert_eq!(proxy("ftp://example.org"), Err(ProxyError::Scheme { scheme: "ftp".to_owned() }));
-        for url in ["proxy.example.org:3128", "", "http://", "http://a b/"] {
+        for url in
+            ["proxy.example.org:3128", "", "http://", "http://a b/", "http://a:99999", "socks5://a:0", "http://a:x"]
+        {
             assert!(proxy(url).is_err(), "{url}");
         }
     }

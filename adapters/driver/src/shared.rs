@@ -38,6 +38,7 @@ use crate::machine::Machine;
 use crate::received::Deciding;
 use crate::received::Received;
 use crate::runtime::Runtime;
+use crate::runtime::Timer;
 use crate::socket::Socket;
 
 /// The machine and what surrounds it.
@@ -130,6 +131,11 @@ impl<M: Machine> Shared<M> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A timer that is not set.
+    pub(crate) fn timer(&self) -> Box<dyn Timer> {
+        self.runtime.timer()
+    }
+
     /// The time now.
     pub(crate) fn now(&self) -> Instant {
         self.runtime.now()
@@ -198,7 +204,7 @@ impl<M: Machine> Shared<M> {
         let is_awaited = is_report_due || state.lingers;
         drop(state);
         if has_more {
-            self.delivery.notify(1);
+            self.delivery.notify(usize::MAX);
         }
         if is_awaited {
             self.wake_driver();
@@ -232,7 +238,7 @@ impl<M: Machine> Shared<M> {
             if self.is_silent_for_good() {
                 *listener = None;
                 // Whoever else waits for it waits in vain too.
-                self.delivery.notify(1);
+                self.delivery.notify(usize::MAX);
                 return Poll::Ready(None);
             }
         }
@@ -282,7 +288,7 @@ impl<M: Machine> Deciding for Shared<M> {
     fn decide(&self, handle: Handle, decision: Decision) -> Result<(), ApiMisuse> {
         let result = self.command(|machine, now| machine.decide(handle, decision, now));
         // The next of its lane may be free, or nothing is waited for any more.
-        self.delivery.notify(1);
+        self.delivery.notify(usize::MAX);
         result
     }
 

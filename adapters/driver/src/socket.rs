@@ -11,6 +11,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::task::Context;
 use std::task::Poll;
+use std::task::ready;
 
 use async_tungstenite::WebSocketStream;
 use async_tungstenite::tungstenite;
@@ -52,6 +53,11 @@ impl Counts {
     }
 }
 
+/// A stranger has sent more than a stranger may.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("too much before an accepted hello")]
+struct TooMuch;
+
 /// A stream whose bytes are counted.
 pub(crate) struct Counted {
     io: Box<dyn Io>,
@@ -71,7 +77,7 @@ impl Counted {
 impl AsyncRead for Counted {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         if self.counts.read() >= self.counts.read_limit.load(Ordering::Relaxed) {
-            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "too much before an accepted hello")));
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, TooMuch)));
         }
         let polled = Pin::new(&mut self.io).poll_read(cx, buf);
         if let Poll::Ready(Ok(read)) = &polled {
@@ -140,6 +146,16 @@ pub(crate) struct Socket {
     is_unreadable: bool,
 }
 
+/// The most that is read in one go of what nobody is told: whoever sends without end shall not keep a thread, on runtimes that
+/// leave it to their tasks to give way.
+const READS: usize = 64;
+
+/// Lets others have a turn.
+fn give_way<T>(cx: &Context<'_>) -> Poll<T> {
+    cx.waker().wake_by_ref();
+    Poll::Pending
+}
+
 /// The sizes that fit a machine's limits: one message of any size beside a full budget, and never a byte more.
 pub(crate) fn sizes(config: &connection::Config) -> WebSocketConfig {
     const WRITE_BUFFER: usize = 64 * 1024;
@@ -169,47 +185,45 @@ impl Socket {
 
     /// The next message, or the end.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Frame> {
-        loop {
-            let polled = Pin::new(&mut self.ws).poll_next(cx);
-            return Poll::Ready(match polled {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Some(Ok(Message::Close(frame)))) => {
+        for _ in 0..READS {
+            return Poll::Ready(match ready!(Pin::new(&mut self.ws).poll_next(cx)) {
+                Some(Ok(Message::Close(frame))) => {
                     let code = frame.map_or(CloseCode::NO_STATUS, |frame| CloseCode::new(frame.code.into()));
                     Frame::Closed { code, is_heard: true }
                 }
-                Poll::Ready(Some(Ok(message @ (Message::Text(_) | Message::Binary(_))))) => Frame::Message(message),
+                Some(Ok(message @ (Message::Text(_) | Message::Binary(_)))) => Frame::Message(message),
                 // Pings are answered by the library; both count as progress by their bytes.
-                Poll::Ready(Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)))) => continue,
-                Poll::Ready(Some(Err(error))) => {
+                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => continue,
+                Some(Err(error)) => {
                     let code = code_of(&error);
                     self.is_unreadable = code != CloseCode::ABNORMAL;
                     Frame::Closed { code, is_heard: self.is_unreadable }
                 }
-                Poll::Ready(None) => Frame::Closed { code: CloseCode::ABNORMAL, is_heard: false },
+                None => Frame::Closed { code: CloseCode::ABNORMAL, is_heard: false },
             });
         }
+        give_way(cx)
     }
 
     /// Waits until the other side has hung up, after the closing frame has left. Bytes that can no longer be read are thrown
     /// away: if they stayed in the system's buffer, it would reset the stream, and the closing frame might be lost with it.
     pub(crate) fn poll_hung_up(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        while !self.is_unreadable {
-            match self.poll_read(cx) {
-                Poll::Ready(Frame::Message(_)) => {}
-                Poll::Ready(Frame::Closed { is_heard: false, .. }) => return Poll::Ready(()),
-                Poll::Ready(Frame::Closed { is_heard: true, .. }) if self.is_unreadable => {}
-                Poll::Ready(Frame::Closed { is_heard: true, .. }) => return Poll::Ready(()),
-                Poll::Pending => return Poll::Pending,
-            }
-        }
         let mut thrown_away = [0; 4096];
-        loop {
-            match Pin::new(self.ws.get_mut()).poll_read(cx, &mut thrown_away) {
-                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
-                Poll::Ready(Ok(_)) => {}
-                Poll::Pending => return Poll::Pending,
+        for _ in 0..READS {
+            if self.is_unreadable {
+                self.lift_read_limit();
+                if let Ok(0) | Err(_) = ready!(Pin::new(self.ws.get_mut()).poll_read(cx, &mut thrown_away)) {
+                    return Poll::Ready(());
+                }
+                continue;
+            }
+            match ready!(self.poll_read(cx)) {
+                Frame::Message(_) => {}
+                Frame::Closed { is_heard: true, .. } if self.is_unreadable => {}
+                Frame::Closed { .. } => return Poll::Ready(()),
             }
         }
+        give_way(cx)
     }
 
     /// Puts a text in. It leaves with the next flush.
@@ -287,7 +301,7 @@ fn code_of(error: &tungstenite::Error) -> CloseCode {
             CloseCode::ABNORMAL
         }
         Error::Protocol(_) => CloseCode::WEBSOCKET_ERROR,
-        Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => CloseCode::TOO_BIG,
+        Error::Io(error) if error.get_ref().is_some_and(|inner| inner.is::<TooMuch>()) => CloseCode::TOO_BIG,
         Error::Io(_)
         | Error::ConnectionClosed
         | Error::AlreadyClosed

@@ -11,7 +11,6 @@ use futures_rustls::TlsAcceptor;
 use futures_rustls::TlsConnector;
 use reattach_core::reconnect::Insecure;
 use reattach_core::reconnect::OpenError;
-use rustls::AlertDescription;
 use rustls::CertificateError;
 use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
@@ -185,7 +184,7 @@ fn chain(certificates: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> 
 }
 
 /// What a handshake that failed means. What is not TLS's own fault may go away by itself.
-fn open_error(error: &io::Error) -> OpenError {
+pub(crate) fn open_error(error: &io::Error) -> OpenError {
     let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) else {
         return OpenError::Unreachable;
     };
@@ -203,7 +202,6 @@ fn insecure(error: &rustls::Error) -> Insecure {
             CertificateError::Revoked => Insecure::Revoked,
             _ => Insecure::BadCertificate,
         },
-        rustls::Error::AlertReceived(AlertDescription::CertificateExpired) => Insecure::Expired,
         rustls::Error::AlertReceived(_) | rustls::Error::PeerIncompatible(_) => Insecure::Refused,
         _ => Insecure::Protocol,
     }

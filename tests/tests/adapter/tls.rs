@@ -1,5 +1,6 @@
 //! The adapter over TLS, with certificates made here.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rcgen::BasicConstraints;
@@ -20,6 +21,10 @@ use reattach::core::reconnect::Ended;
 use reattach::core::reconnect::GiveUp;
 use reattach::core::reconnect::Insecure;
 use reattach::core::reconnect::OpenError;
+use reattach::rustls;
+use reattach::rustls::RootCertStore;
+use reattach::rustls::pki_types::PrivateKeyDer;
+use reattach::rustls::server::WebPkiClientVerifier;
 use tokio::io::AsyncReadExt as _;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
@@ -193,6 +198,36 @@ async fn a_client_goes_on_trying_where_the_server_is_away_in_the_middle_of_the_h
     let last = Ended::NotOpened(OpenError::Unreachable);
     assert_eq!(error, ConnectError::GaveUp(GiveUp::Exhausted { attempts: 2, last }));
     hanging_up.abort();
+}
+
+#[tokio::test]
+async fn a_server_that_wants_a_certificate_of_the_client_and_gets_none_is_named_as_that() {
+    let authority = Authority::new("somebody");
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.0.der().clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build().unwrap();
+    let key = KeyPair::generate().unwrap();
+    let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    let certificate = params.signed_by(&key, &authority.0).unwrap().der().clone();
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(vec![certificate], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
+        .unwrap();
+    let error = refusal(&authority, ServerTls::with_config(Arc::new(config))).await;
+    assert_eq!(error, hopeless(Insecure::Refused));
+}
+
+#[tokio::test]
+async fn a_scheme_in_capitals_is_the_same_scheme() {
+    let authority = Authority::new("somebody");
+    let (_plain, url) = listen(server_config()).await;
+    let (_secure, tls_url) = listen(server_config().with_tls(authority.server("localhost", |_| {}))).await;
+    let config = || client_config().with_tls(authority.trusted());
+    assert!(soon(reattach::connect(&url.replace("ws:", "WS:"), config())).await.is_ok());
+    assert!(soon(reattach::connect(&secure(&tls_url).replace("wss:", "WSS:"), config())).await.is_ok());
 }
 
 #[test]

@@ -52,6 +52,9 @@ impl Drop for Handle {
 /// How long a listener that cannot accept waits before it tries again: out of file descriptors, mostly.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// How many are accepted before others have a turn, on runtimes that leave it to their tasks to give way.
+const ACCEPTED_AT_ONCE: u64 = 32;
+
 impl Server {
     /// A server without a listener: it serves the streams that it is given ([`Server::serve`]).
     #[must_use]
@@ -75,7 +78,11 @@ impl Server {
             let _counted = counted;
             // It goes before the task is counted out: whoever has waited for the end can listen on the address again.
             let mut listener = listener;
-            loop {
+            for accepted in 1_u64.. {
+                // A crowd that comes at once shall not keep those waiting who are in.
+                if accepted % ACCEPTED_AT_ONCE == 0 {
+                    give_way().await;
+                }
                 let shut_down = desk.shut_down.listen();
                 if desk.is_shut_down() {
                     return;
@@ -205,6 +212,19 @@ fn receive(desk: &Arc<Desk>, config: &Arc<ServerConfig>, io: Box<dyn Io>, remote
         visit.await;
     };
     desk.runtime().spawn(Task::new(visit.instrument(span)));
+}
+
+/// Lets others have a turn.
+async fn give_way() {
+    let mut has_waited = false;
+    std::future::poll_fn(|cx| {
+        if std::mem::replace(&mut has_waited, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 async fn pause(runtime: &Arc<dyn Runtime>) {

@@ -34,6 +34,8 @@ use crate::socket::Socket;
 
 /// The most bytes that a client's half of a TLS handshake takes, with certificates of its own.
 const MAX_TLS_HANDSHAKE: u64 = 32 * 1024;
+/// The most that a stranger's socket is read before others have a turn.
+const READS: usize = 64;
 /// The most bytes of an HTTP request that opens a WebSocket.
 const MAX_REQUEST: u64 = 16 * 1024;
 
@@ -134,7 +136,7 @@ struct Visitor<'a> {
 impl Visitor<'_> {
     /// Ready once the socket is in other hands.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        loop {
+        for _ in 0..READS {
             while let Some(letter) = self.mailbox.take(Some(cx)) {
                 self.obey(letter);
             }
@@ -161,6 +163,8 @@ impl Visitor<'_> {
                 Poll::Pending => return Poll::Pending,
             }
         }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     fn obey(&mut self, letter: ToVisitor) {
