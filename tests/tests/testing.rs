@@ -459,7 +459,7 @@ fn whoever_waits_for_room_is_woken_when_a_place_comes_free_without_a_word() {
         });
         net.refuse(false);
         client.reconnect().unwrap();
-        assert_eq!(net.timeout(10 * SECOND, waiting).await, Some(Ok(())));
+        assert_eq!(net.timeout(3 * SECOND, waiting).await, Some(Ok(())));
         drop(in_hands);
     });
 }
