@@ -350,7 +350,7 @@ impl World<'_> {
             },
             Back::Lost => (Restart::Lost, None),
         };
-        self.back = Some((state, restart));
+        self.back = Some((state, restart, self.host.latest));
         let wires: Vec<u64> = self.wires.keys().copied().collect();
         for number in wires {
             self.oracle.on_fault(number, Fault::Crashed);
@@ -365,12 +365,12 @@ impl World<'_> {
     }
 
     pub(super) fn on_server_back(&mut self) {
-        let Some((state, restart)) = self.back.take() else { return };
+        let Some((state, restart, seen)) = self.back.take() else { return };
         let now = self.now;
         let raw = self.host.raw(now);
-        // Another machine has another memory of the time.
+        // Another machine has another memory of the time, and none of what was asked while nobody was there.
         match (restart, &self.server_copy) {
-            (Restart::Current, _) => {}
+            (Restart::Current, _) => self.host.latest = seen,
             (Restart::Stale, Some((_, _, then))) => self.host.latest = *then,
             (Restart::Stale | Restart::Lost, _) => self.host.latest = raw,
         }

@@ -130,8 +130,8 @@ pub(super) struct World<'a> {
     pub(super) seats: Vec<Seat>,
     pub(super) server: Option<Server>,
     pub(super) host: Program,
-    /// How the server comes back, while it is away.
-    pub(super) back: Option<(Option<Server>, crate::oracle::Restart)>,
+    /// How the server comes back, while it is away, and the latest time that it had seen.
+    pub(super) back: Option<(Option<Server>, crate::oracle::Restart, Instant)>,
     pub(super) server_copy: Option<(Server, ServerCopy, Instant)>,
     pub(super) wires: BTreeMap<u64, Wire>,
     pub(super) opened: u64,
