@@ -2,12 +2,10 @@
 
 use criterion::BatchSize;
 use criterion::Criterion;
+use harness::frames;
+use reattach_core::client::Secrets;
 use reattach_core::connection::Incoming;
-use reattach_core::id::Attempt;
-use reattach_core::id::ReportNo;
-use reattach_core::id::Seq;
 use reattach_core::id::TransportId;
-use reattach_core::link;
 use reattach_core::server;
 use reattach_core::server::Answer;
 use reattach_core::server::Command;
@@ -15,9 +13,7 @@ use reattach_core::server::Registry;
 use reattach_core::server::RegistryInput;
 use reattach_core::server::RegistryOutput;
 use reattach_core::time::Instant;
-use reattach_core::wire::Frame;
 use reattach_core::wire::Hello;
-use reattach_core::wire::Report;
 
 use crate::pair::Pair;
 use crate::pair::mint;
@@ -57,24 +53,8 @@ pub(crate) fn bench(criterion: &mut Criterion) {
 
 /// The first hello of a client, as it stands on the wire.
 pub(crate) fn hello(number: u64) -> String {
-    let secrets = secrets(number);
-    let hello = Hello {
-        cid: secrets.key.connection_id(),
-        key: secrets.key,
-        instance: secrets.instance,
-        attempt: Attempt::new(1).expect("a number that can stand on the wire"),
-        epoch: None,
-        sent: Seq::ZERO,
-        base: Seq::ZERO.next(),
-        seen: ReportNo::ZERO,
-        report: Report::default(),
-        limits: link::Config::default().limits(),
-        token: None,
-        fence: None,
-    };
-    let mut text = String::new();
-    Frame::Hello(Box::new(hello)).encode(&mut text);
-    text
+    let Secrets { key, spare: _, instance } = secrets(number);
+    frames::hello_text(Hello { key, cid: key.connection_id(), instance, ..frames::hello(1) })
 }
 
 /// Takes a hello in, and the answer of the peer that is made for it.

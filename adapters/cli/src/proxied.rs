@@ -1,5 +1,5 @@
-//! Which proxy a client goes through: the one of its option, or the one that the environment names, much as `curl` reads it: of the variables for a scheme only that for TLS
-//! is heeded, since a proxy is mostly asked to lead on to ports that TLS uses.
+//! Which proxy a client goes through: the one of its option, or the one that the environment names, much as `curl` reads it. Of the
+//! variables for a scheme only that for TLS is heeded, since a proxy is mostly asked to lead on to ports that TLS uses.
 
 use std::env;
 

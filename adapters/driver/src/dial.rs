@@ -176,10 +176,8 @@ impl Target {
             format!("{}{rest}", scheme.to_ascii_lowercase()).parse().map_err(|error| invalid(format!("{error}")))?;
         let no_tls = |error: TlsError| UrlError::Tls { url: shown.clone(), problem: error.to_string() };
         let tls = match uri.scheme_str() {
-            Some(scheme) if scheme.eq_ignore_ascii_case("ws") => None,
-            Some(scheme) if scheme.eq_ignore_ascii_case("wss") => {
-                Some(tls.map_or_else(ClientTls::platform, Ok).map_err(no_tls)?)
-            }
+            Some("ws") => None,
+            Some("wss") => Some(tls.map_or_else(ClientTls::platform, Ok).map_err(no_tls)?),
             Some(scheme) => return Err(UrlError::Scheme { url: shown, scheme: scheme.to_owned() }),
             None => return Err(invalid("it has no scheme; it should start with ws:// or wss://".to_owned())),
         };

@@ -106,9 +106,9 @@ impl FusedStream for MessageStream {
 ///
 /// A sink has one message more than the outbox: the one that waits for room. *Flushed* means that everything is in the outbox,
 /// and will have its outcome, which is among the connection's events; `send` of the connection gives a receipt for each instead.
-/// *Closing* the sink closes the connection, with [`MessageSink::PATIENCE`] for what waits for room, and again for the outcomes; it
-/// fails where what waited was not sent, and the connection is closed all the same. A sink that is dropped keeps what is in the outbox
-/// and loses the message that waits for room.
+/// *Closing* the sink closes the connection, with [`MessageSink::PATIENCE`] for what waits for room, and again for the outcomes;
+/// it fails where what waited was not sent, and the connection is closed all the same. A sink that is dropped keeps what is in
+/// the outbox and loses the message that waits for room.
 pub struct MessageSink {
     held: Held,
     /// What waits for room.
@@ -129,7 +129,7 @@ impl std::fmt::Debug for MessageSink {
 }
 
 impl MessageSink {
-    /// How long closing it waits for outcomes: as long as the other side has to answer a withdrawal.
+    /// How long closing it waits for room, and then for outcomes: as long as the other side has to answer a withdrawal.
     pub const PATIENCE: Duration = Duration::from_secs(30);
 
     /// Ready once nothing waits for room.

@@ -68,9 +68,10 @@ use self::state::Stop;
 /// A client: one identity, one connection, at most one transport at a time.
 ///
 /// Its methods come in four kinds. *Getters* take `&self`. `handle_*` take in what happened outside and never fail.
-/// *Commands* ([`send`](Self::send), [`send_ephemeral`](Self::send_ephemeral), [`take`](Self::take),
-/// [`decide`](Self::decide), [`extend`](Self::extend), [`cancel`](Self::cancel), [`reconnect`](Self::reconnect),
-/// [`suspend`](Self::suspend), [`disconnect`](Self::disconnect), [`close`](Self::close), [`provide_key`](Self::provide_key)) fail only for the caller's own faults. `poll_*` say what is to be done, and when.
+/// *Commands* ([`send`](Self::send), [`send_ephemeral`](Self::send_ephemeral), [`cancel`](Self::cancel),
+/// [`take`](Self::take), [`decide`](Self::decide), [`extend`](Self::extend), [`reconnect`](Self::reconnect),
+/// [`suspend`](Self::suspend), [`disconnect`](Self::disconnect), [`close`](Self::close),
+/// [`provide_key`](Self::provide_key)) fail only for the caller's own faults. `poll_*` say what is to be done, and when.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Client {
     config: Config,

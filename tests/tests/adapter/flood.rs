@@ -11,6 +11,7 @@ use std::time::Instant;
 use reattach::ConnectionState;
 
 use super::loopback::client_config;
+use super::loopback::echo;
 use super::loopback::listen;
 use super::loopback::number;
 use super::loopback::number_of;
@@ -40,16 +41,7 @@ async fn a_flood_of_silent_connections_is_bounded_and_leaves_others_alone() {
     // The client's own heartbeat must not be what is tested on a machine that is busy with a flood.
     core.connection = reattach::core::connection::Config::default();
     let (server, url) = listen(server_config().with_core(core)).await;
-    let echoing = server.clone();
-    tokio::spawn(async move {
-        while let Some(connection) = echoing.accept().await {
-            tokio::spawn(async move {
-                while let Some(delivery) = connection.recv().await {
-                    _ = connection.send(delivery.payload().clone().check().unwrap()).await;
-                }
-            });
-        }
-    });
+    echo(&server);
     let client = soon(reattach::connect(&url, client_config().with_core(Default::default()))).await.unwrap();
     let before = resident_bytes();
 

@@ -13,6 +13,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 use super::loopback::client_config;
+use super::loopback::echo;
 use super::loopback::listen;
 use super::loopback::number;
 use super::loopback::number_of;
@@ -35,18 +36,7 @@ impl Scene {
         let mut core = server_core();
         core.hello_timeout = Duration::from_millis(400);
         let (server, url) = listen(server_config().with_core(core)).await;
-        let echoing = server.clone();
-        tokio::spawn(async move {
-            while let Some(connection) = echoing.accept().await {
-                tokio::spawn(async move {
-                    while let Some(delivery) = connection.recv().await {
-                        if let Ok(payload) = delivery.payload().clone().check() {
-                            _ = connection.send(payload).await;
-                        }
-                    }
-                });
-            }
-        });
+        echo(&server);
         let client = soon(reattach::connect(&url, client_config())).await.unwrap();
         Self { _server: server, url, client, asked: 0 }
     }

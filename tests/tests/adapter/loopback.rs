@@ -79,6 +79,22 @@ pub(crate) async fn listen(config: ServerConfig) -> (Server, String) {
     (server, url)
 }
 
+/// Has a server send back whatever is JSON, on every new connection.
+pub(crate) fn echo(server: &Server) {
+    let server = server.clone();
+    tokio::spawn(async move {
+        while let Some(connection) = server.accept().await {
+            tokio::spawn(async move {
+                while let Some(delivery) = connection.recv().await {
+                    if let Ok(payload) = delivery.payload().clone().check() {
+                        _ = connection.send(payload).await;
+                    }
+                }
+            });
+        }
+    });
+}
+
 /// A connected client with its connection at the server.
 pub(crate) async fn pair() -> (Client, Connection, Server) {
     let (server, url) = listen(server_config()).await;
