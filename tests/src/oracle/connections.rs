@@ -47,6 +47,8 @@ struct Client {
     is_attached: bool,
     /// How many epochs it was told to begin.
     epochs: u32,
+    /// Whether the server's side has ended in an epoch that it may never have heard of: the last word may reach it alone.
+    is_dismissed: bool,
 }
 
 impl Client {
@@ -126,6 +128,7 @@ impl Connections {
             ends: 0,
             is_attached: false,
             epochs: 0,
+            is_dismissed: false,
         };
         self.clients.insert(client, it);
     }
@@ -349,13 +352,16 @@ impl Connections {
     pub(super) fn on_ended(&mut self, cid: ConnectionId) {
         let entry = self.entry(cid);
         entry.over = entry.epoch;
+        for client in self.clients.values_mut().filter(|client| client.cid() == cid && client.epoch.is_none()) {
+            client.is_dismissed = true;
+        }
     }
 
     /// Whether the epoch that a client knows of is over at the server.
     pub(super) fn has_other_ended(&self, client: usize) -> bool {
         let entry = self.entries.get(&self.cid_of(client));
         let is_over = |epoch: u64| entry.is_some_and(|entry| epoch <= entry.over || epoch < entry.epoch);
-        self.clients[&client].epoch.is_some_and(is_over)
+        self.clients[&client].epoch.map_or(self.clients[&client].is_dismissed, is_over)
     }
 
     /// A client stops trying, or stops for another instance.
@@ -469,6 +475,7 @@ impl Connections {
     pub(super) fn on_attached_client(&mut self, client: usize, epoch: u64, resumed: bool) -> Checked {
         let it = self.client(client);
         (it.is_stopped, it.failures, it.is_attached) = (false, 0, true);
+        it.is_dismissed = false;
         let before = it.epoch.replace(epoch);
         it.epochs += u32::from(!resumed);
         let fits = (before == Some(epoch)) == resumed || it.is_copy;

@@ -17,7 +17,15 @@ impl Connections {
         for (number, client) in &self.clients {
             (number, &client.cids, client.epoch.map(|epoch| lens.epoch(epoch)), client.restarts).hash(hasher);
             (rules.tries.map(|tries| client.ends.min(tries + 1)), client.is_attached).hash(hasher);
-            bits([client.is_copy, client.is_gone, client.is_over, client.is_closing, client.is_stopped]).hash(hasher);
+            bits([
+                client.is_copy,
+                client.is_gone,
+                client.is_over,
+                client.is_closing,
+                client.is_stopped,
+                client.is_dismissed,
+            ])
+            .hash(hasher);
             // A sum of these reaches the bound where that of the counts does.
             (client.strikes.min(attempts), client.failures.min(rules.failures)).hash(hasher);
         }
