@@ -344,6 +344,8 @@ impl<'a> World<'a> {
                 self.on_server_back();
                 Ok(())
             }
+            // Whoever sleeps when the faults stop is woken then. One who stopped for another instance since leaves it in peace.
+            Coming::Resume(_) if self.is_healing => Ok(()),
             Coming::Resume(seat) => {
                 self.reconnect(seat);
                 Ok(())
