@@ -333,27 +333,23 @@ impl Connection {
     /// Takes the next frame off a text that came on the attached transport. `None` when there is no more.
     pub fn read<'a>(&mut self, rest: &mut &'a str, now: Instant) -> Option<Read<'a>> {
         let line = wire::next_line(rest)?;
-        Some(match self.decode(line) {
-            Ok(frame) => {
-                if let Some(carrier) = &mut self.carrier {
-                    carrier.heartbeat.on_frame(now);
-                }
-                let taken = self.on_frame(frame, now);
-                // A report may show another message that has waited for long.
-                self.ask_if_due(now);
-                match taken {
-                    Ok(None) => Read::Taken,
-                    Ok(Some(frame)) => Read::Other(frame),
-                    Err(error) => Read::Broken(error),
-                }
+        if let Err(error) = self.check_len(line) {
+            return Some(Read::Broken(error));
+        }
+        let frame = match wire::decode(line) {
+            Ok(frame) => frame,
+            Err(error) if self.has_too_many_malformed(now) => {
+                return Some(Read::Broken(ProtocolError::TooManyMalformed(error)));
             }
-            Err(ProtocolError::Malformed(error)) => {
-                if self.has_too_many_malformed(now) {
-                    Read::Broken(ProtocolError::TooManyMalformed(error))
-                } else {
-                    Read::Skipped(error)
-                }
-            }
+            Err(error) => return Some(Read::Skipped(error)),
+        };
+        let (len, limit) = (line.len() as u64, wire::MAX_CONTROL_FRAME as u64);
+        if len > limit && !matches!(frame, Frame::Message(_) | Frame::Ephemeral(_)) {
+            return Some(Read::Broken(ProtocolError::TooLarge { len, limit }));
+        }
+        Some(match self.on_frame(&frame, now) {
+            Ok(true) => Read::Taken,
+            Ok(false) => Read::Other(frame),
             Err(error) => Read::Broken(error),
         })
     }
@@ -448,9 +444,7 @@ impl Connection {
         }
         if carrier.flow.has_room_for_control() {
             if let Some(n) = carrier.pong_owed.take() {
-                if !batch.is_empty() {
-                    batch.push('\n');
-                }
+                wire::separate(&mut batch);
                 Frame::Pong(Pong { n, report: self.link.report() }).encode(&mut batch);
                 self.link.set_report_written();
             }
@@ -517,27 +511,21 @@ impl Connection {
         }
     }
 
-    fn decode<'a>(&self, line: &'a str) -> Result<Frame<'a>, ProtocolError> {
+    fn check_len(&self, line: &str) -> Result<(), ProtocolError> {
         let len = line.len() as u64;
         let limit = self.config.link.max_payload.saturating_add(wire::MESSAGE_OVERHEAD as u64);
         let limit = limit.max(wire::MAX_CONTROL_FRAME as u64);
-        if len > limit {
-            return Err(ProtocolError::TooLarge { len, limit });
-        }
-        let frame = wire::decode(line)?;
-        let limit = wire::MAX_CONTROL_FRAME as u64;
-        if len > limit && !matches!(frame, Frame::Message(_) | Frame::Ephemeral(_)) {
-            return Err(ProtocolError::TooLarge { len, limit });
-        }
-        Ok(frame)
+        if len > limit { Err(ProtocolError::TooLarge { len, limit }) } else { Ok(()) }
     }
 
-    fn on_frame<'a>(&mut self, frame: Frame<'a>, now: Instant) -> Result<Option<Frame<'a>>, ProtocolError> {
+    /// Takes a frame in. Returns whether it was one of the link's.
+    fn on_frame(&mut self, frame: &Frame<'_>, now: Instant) -> Result<bool, ProtocolError> {
         let Some(carrier) = &mut self.carrier else {
-            return Ok(Some(frame));
+            return Ok(false);
         };
+        carrier.heartbeat.on_frame(now);
         match frame {
-            Frame::Message(message) => self.link.on_message(&message, now)?,
+            Frame::Message(message) => self.link.on_message(message, now)?,
             Frame::Ephemeral(ephemeral) => {
                 if let Ok(key) = Name::new(&ephemeral.key) {
                     self.link.on_ephemeral(key, ephemeral.payload)?;
@@ -547,6 +535,8 @@ impl Connection {
             Frame::Ack(ack) => {
                 self.link.on_seen(ack.seen, now)?;
                 self.link.on_report(&ack.report, now)?;
+                // It may show another message that has waited for long.
+                self.ask_if_due(now);
             }
             Frame::Ping(ping) => {
                 self.link.on_seen(ping.seen, now)?;
@@ -562,11 +552,12 @@ impl Connection {
                 if let Some(sample) = carrier.heartbeat.on_pong(pong.n, now) {
                     self.rtt.on_sample(sample);
                 }
+                self.ask_if_due(now);
             }
             Frame::Unknown => {}
-            Frame::Hello(_) | Frame::Challenge(_) | Frame::Welcome(_) | Frame::Bye(_) => return Ok(Some(frame)),
+            Frame::Hello(_) | Frame::Challenge(_) | Frame::Welcome(_) | Frame::Bye(_) => return Ok(false),
         }
-        Ok(None)
+        Ok(true)
     }
 
     /// Counts a malformed frame, and says whether it was one too many.

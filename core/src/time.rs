@@ -63,8 +63,8 @@ impl Add<Duration> for Instant {
 
     /// Saturates at the end of time. A fraction of a microsecond counts as a whole one, so that no deadline is early.
     fn add(self, duration: Duration) -> Self {
-        let micros = duration.as_nanos().div_ceil(1_000);
-        Self(self.0.saturating_add(u64::try_from(micros).unwrap_or(u64::MAX)))
+        let micros = duration.as_secs().saturating_mul(1_000_000);
+        Self(self.0.saturating_add(micros).saturating_add(duration.subsec_nanos().div_ceil(1_000).into()))
     }
 }
 

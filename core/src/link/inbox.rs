@@ -160,7 +160,7 @@ impl Inbox {
             payload: UncheckedPayload::new(message.payload),
         };
         self.insert(place, message.seq, false, stored);
-        self.advance();
+        self.advance(place);
         Ok(true)
     }
 
@@ -187,7 +187,7 @@ impl Inbox {
                 let payload = UncheckedPayload::new("");
                 let stored = Stored { id: None, lane: Lane::DEFAULT, is_idempotent: false, hands: 1, payload };
                 self.insert(place, seq, true, stored);
-                self.advance();
+                self.advance(place);
             }
         }
         Ok(())
@@ -468,6 +468,10 @@ impl Inbox {
     }
 
     fn place(&self, seq: Seq) -> Result<usize, usize> {
+        // As a rule what comes is the newest.
+        if self.slots.back().is_none_or(|newest| newest.seq < seq) {
+            return Err(self.slots.len());
+        }
         self.slots.binary_search_by_key(&seq, |slot| slot.seq)
     }
 
@@ -498,16 +502,19 @@ impl Inbox {
         self.slots.insert(place, slot);
     }
 
-    /// The watermark rises over what has come without a gap. What was withdrawn before it came ends there.
-    fn advance(&mut self) {
-        loop {
-            let next = self.settlement.received().next();
-            let Ok(place) = self.place(next) else { return };
-            self.settlement.on_received(next);
-            if self.slots[place].is_void {
+    /// The watermark rises over what has come without a gap, now that there is something new at `place`. What was withdrawn
+    /// before it came ends there.
+    fn advance(&mut self, mut place: usize) {
+        let next = |inbox: &Self| inbox.settlement.received().next();
+        while let Some(slot) = self.slots.get(place).filter(|slot| slot.seq == next(self)) {
+            let is_void = slot.is_void;
+            self.settlement.on_received(slot.seq);
+            let before = self.slots.len();
+            if is_void {
                 self.unlisted += 1;
                 self.end_voids(place);
             }
+            place += usize::from(self.slots.len() == before);
         }
     }
 

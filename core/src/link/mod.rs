@@ -421,35 +421,25 @@ impl Link {
         let start = out.len();
         let company = start > 0 || self.outbox.can_write() || !self.leaving.is_empty();
         if self.has_unreported() && (company || self.report_due.is_due(now)) {
-            separate(out);
+            wire::separate(out);
             Frame::Ack(Ack { report: self.report(), seen: self.outbox.flight().seen() }).encode(out);
             self.set_reported();
         }
         while out.len() < up_to {
             let Some((key, payload)) = self.leaving.take() else { break };
-            separate(out);
+            wire::separate(out);
             wire::encode_ephemeral(key.as_str(), &payload, out);
         }
-        while out.len() < up_to {
-            let before = out.len();
-            let (fresh, again) = (self.outbox.flight().sent(), self.outbox.flight().cursor());
-            separate(out);
-            if !self.outbox.write_next(out, base) {
-                out.truncate(before);
-                break;
-            }
-            let is_again = fresh == self.outbox.flight().sent() && again != self.outbox.flight().cursor();
-            self.counters.written += u64::from(is_again || fresh != self.outbox.flight().sent());
-            self.counters.rewritten += u64::from(is_again);
-        }
+        let (written, again) = self.outbox.write(out, up_to, base);
+        self.counters.written += written;
+        self.counters.rewritten += again;
         out.len() > start
     }
 
     /// The next thing to tell about a message that was sent.
     pub fn poll_notice(&mut self) -> Option<Notice> {
         let notice = self.outbox.poll_notice()?;
-        let has_failed = matches!(&notice, Notice::Ended { outcome, .. } if !outcome.is_delivered());
-        self.counters.failed += u64::from(has_failed);
+        self.counters.failed += u64::from(matches!(notice, Notice::Failed { .. }));
         Some(notice)
     }
 
@@ -546,12 +536,5 @@ impl Link {
         } else {
             self.report_due.arm_no_later_than(now + self.config.ack_delay);
         }
-    }
-}
-
-/// Frames that share a WebSocket message are separated by a line break.
-fn separate(out: &mut String) {
-    if !out.is_empty() {
-        out.push('\n');
     }
 }

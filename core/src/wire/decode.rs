@@ -43,6 +43,9 @@ use crate::wire::payload::without_white_space_around;
 /// Words for people in a frame are cut at this many bytes when written and refused above it when read.
 pub const MAX_REASON: usize = 256;
 
+/// The most digits of a number on the wire.
+const MAX_DIGITS: usize = 16;
+
 /// Takes the first frame's text off a WebSocket message: up to the next line break, empty lines skipped.
 pub fn next_line<'a>(rest: &mut &'a str) -> Option<&'a str> {
     loop {
@@ -103,12 +106,15 @@ fn message_by_header(line: &str) -> Option<Message<'_>> {
 
 /// Takes a number of 1 or more off the text.
 fn take_number(rest: &mut &str) -> Option<u64> {
-    let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-    // 16 digits hold every number on the wire and cannot overflow 64 bits; JSON knows no leading zero.
-    if digits == 0 || digits > 16 || rest.starts_with('0') {
+    // 16 digits hold every number on the wire, and one more does not overflow 64 bits either; JSON knows no leading zero.
+    let (mut number, mut digits) = (0, 0);
+    for digit in rest.bytes().take(MAX_DIGITS + 1).take_while(u8::is_ascii_digit) {
+        number = number * 10 + u64::from(digit - b'0');
+        digits += 1;
+    }
+    if digits == 0 || digits > MAX_DIGITS || rest.starts_with('0') {
         return None;
     }
-    let number = rest.as_bytes()[..digits].iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0'));
     *rest = &rest[digits..];
     Some(number)
 }

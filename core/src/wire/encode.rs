@@ -64,6 +64,13 @@ impl Frame<'_> {
     }
 }
 
+/// Ends what stands in `out`, so that another frame can stand behind it in the same WebSocket message.
+pub fn separate(out: &mut String) {
+    if !out.is_empty() {
+        out.push('\n');
+    }
+}
+
 /// Writes an ephemeral message.
 pub fn ephemeral(key: &str, payload: &Payload, out: &mut String) {
     encode_ephemeral(key, payload.as_str(), out);

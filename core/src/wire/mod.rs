@@ -20,6 +20,7 @@ pub use self::decode::decode_generally;
 pub use self::decode::next_line;
 pub use self::encode::MESSAGE_OVERHEAD;
 pub use self::encode::ephemeral as encode_ephemeral;
+pub use self::encode::separate;
 pub use self::fields::DecodeError;
 pub use self::fields::Problem;
 pub use self::frame::Ack;

@@ -124,8 +124,13 @@ pub(super) struct Withdrawn {
 /// What the outbox tells about one message.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Notice {
-    /// It has its outcome.
-    Ended {
+    /// The peer's application has accepted it.
+    Delivered {
+        /// Which message.
+        id: MessageId,
+    },
+    /// It has another outcome.
+    Failed {
         /// Which message.
         id: MessageId,
         /// What became of it.
@@ -161,12 +166,17 @@ pub enum Told {
 }
 
 impl Notice {
+    /// A message has its outcome.
+    pub(super) fn ended(id: MessageId, outcome: Outcome) -> Self {
+        if outcome.is_delivered() { Self::Delivered { id } } else { Self::Failed { id, outcome } }
+    }
+
     /// As an application is told at `now`.
     #[must_use]
     pub fn told(self, now: Instant) -> Told {
         match self {
-            Self::Ended { id, outcome: Outcome::Delivered } => Told::Delivered(id),
-            Self::Ended { id, outcome } => Told::Failed(SendFailed { id, failure: Failure::ForGood(outcome) }),
+            Self::Delivered { id } => Told::Delivered(id),
+            Self::Failed { id, outcome } => Told::Failed(SendFailed { id, failure: Failure::ForGood(outcome) }),
             Self::Deferred { id, times, retry_after, code } => {
                 let retry_at = now + retry_after;
                 Told::Failed(SendFailed { id, failure: Failure::ForNow { attempt: times, retry_at, reason: code } })

@@ -21,6 +21,8 @@ pub struct Flight {
     pub(super) cursor: Seq,
     /// The highest number whose bytes have left on this transport, or need not. Never above `cursor`.
     pub(super) left: Seq,
+    /// How many of what is written the peer is known to be putting off.
+    pub(super) put_off: usize,
     /// Withdrawals to write on this transport.
     pub(super) voids: VecDeque<Seq>,
     /// The peer's watermarks, merged.

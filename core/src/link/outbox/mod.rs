@@ -17,10 +17,9 @@
 mod entry;
 mod flight;
 mod receipt;
+mod write;
 
-use alloc::collections::BTreeSet;
 use alloc::collections::VecDeque;
-use alloc::string::String;
 
 use core::time::Duration;
 
@@ -37,10 +36,8 @@ use crate::outcome::Outcome;
 use crate::outcome::Unknown;
 use crate::time::Instant;
 use crate::wire::Disposition;
-use crate::wire::Frame;
 use crate::wire::Receipt;
 use crate::wire::Report;
-use crate::wire::Void;
 
 pub use self::entry::Entry;
 pub use self::entry::Notice;
@@ -192,48 +189,6 @@ impl Outbox {
         self.flight.voids.clear();
     }
 
-    /// Writes the next frame that may be written behind what stands in `out`, and says whether there was one. `base` is the
-    /// offset at which `out` begins.
-    pub fn write_next(&mut self, out: &mut String, base: u64) -> bool {
-        if let Some(seq) = self.flight.voids.pop_front() {
-            Frame::Void(Void { seq }).encode(out);
-            return true;
-        }
-        if let Some(index) = self.flight.next_again() {
-            let written = &mut self.flight.written[index];
-            written.message.entry.encode(written.seq, out);
-            written.end = base + out.len() as u64;
-            written.left_at = None;
-            self.flight.cursor = written.seq;
-            return true;
-        }
-        self.flight.cursor = self.flight.sent;
-        let (Some(window), Some(index)) = (self.window, self.next_queued()) else { return false };
-        let message = self.queued.remove(index).expect("the index was just found");
-        let seq = self.flight.sent.next();
-        message.entry.encode(seq, out);
-        self.in_window.add(&window, &message.entry.lane, message.len());
-        let end = base + out.len() as u64;
-        self.flight.written.push_back(Written {
-            seq,
-            message,
-            deferred: 0,
-            void: None,
-            is_told: false,
-            end,
-            left_at: None,
-        });
-        self.flight.sent = seq;
-        self.flight.cursor = seq;
-        true
-    }
-
-    /// Whether [`Outbox::write_next`] has something to write.
-    #[must_use]
-    pub fn can_write(&self) -> bool {
-        !self.flight.voids.is_empty() || self.flight.next_again().is_some() || self.next_queued().is_some()
-    }
-
     /// Takes in what the peer reports. Watermarks only rise, and entries only go up: a report older than one taken in before
     /// changes nothing.
     ///
@@ -254,7 +209,10 @@ impl Outbox {
         if report.except.is_empty() {
             while self.flight.written.front().is_some_and(|written| written.seq <= report.settled) {
                 let written = self.flight.written.pop_front().expect("the front was just looked at");
-                self.end(&written, Outcome::Delivered);
+                let id = written.message.entry.id;
+                if let Some(share) = self.take_out(written) {
+                    self.notices.push_back((Notice::Delivered { id }, Some(share)));
+                }
             }
             return Ok(());
         }
@@ -262,12 +220,13 @@ impl Outbox {
         self.flight.written.reserve(before.len());
         for mut written in before {
             match receipt::disposition_of(&report.except, written.seq) {
-                None if written.seq <= report.settled => self.end(&written, Outcome::Delivered),
+                None if written.seq <= report.settled => self.end(written, Outcome::Delivered),
                 None | Some(Disposition::Pending) => self.flight.written.push_back(written),
                 Some(Disposition::Deferred { times, retry_after, code }) => {
                     // The last of its hand-overs ends in another way, so there is a bound to what a peer can make of it.
                     let times = (*times).min(written.message.entry.hands - 1);
                     if times > written.deferred {
+                        self.flight.put_off += usize::from(written.deferred == 0);
                         written.deferred = times;
                         if !written.is_told {
                             let id = written.message.entry.id;
@@ -278,13 +237,13 @@ impl Outbox {
                     self.flight.written.push_back(written);
                 }
                 Some(Disposition::Rejected { code, reason }) => {
-                    self.end(&written, Outcome::Rejected { code: code.clone(), reason: reason.clone() });
+                    self.end(written, Outcome::Rejected { code: code.clone(), reason: reason.clone() });
                 }
                 Some(Disposition::Voided) => {
                     let reason = written.void.map_or(NotDelivered::Voided, |void| void.why);
-                    self.end(&written, Outcome::NotDelivered { reason });
+                    self.end(written, Outcome::NotDelivered { reason });
                 }
-                Some(Disposition::Abandoned) => self.end(&written, Outcome::Unknown { reason: Unknown::Abandoned }),
+                Some(Disposition::Abandoned) => self.end(written, Outcome::Unknown { reason: Unknown::Abandoned }),
             }
         }
         Ok(())
@@ -336,7 +295,7 @@ impl Outbox {
                     written.is_told = true;
                     let (id, outcome) =
                         (written.message.entry.id, Outcome::Unknown { reason: Unknown::VoidUnanswered });
-                    self.notices.push_back((Notice::Ended { id, outcome }, None));
+                    self.notices.push_back((Notice::ended(id, outcome), None));
                 }
                 Some(void) => self.due.arm_no_later_than(void.due),
             }
@@ -367,7 +326,7 @@ impl Outbox {
                 written.message.was_written = true;
                 again.push_back(written.message);
             } else {
-                self.end(&written, outcome);
+                self.end(written, outcome);
             }
         }
         while let Some(message) = again.pop_back() {
@@ -393,7 +352,7 @@ impl Outbox {
             let written_one = &mut self.flight.written[index];
             if !core::mem::replace(&mut written_one.is_told, true) {
                 let (id, outcome) = (written_one.message.entry.id, Outcome::Unknown { reason: written });
-                self.notices.push_back((Notice::Ended { id, outcome }, None));
+                self.notices.push_back((Notice::ended(id, outcome), None));
             }
         }
         while let Some(message) = self.queued.pop_front() {
@@ -412,7 +371,7 @@ impl Outbox {
             } else {
                 let share = (message.entry.lane.clone(), message.len());
                 let (id, outcome) = (message.entry.id, Outcome::Unknown { reason: Unknown::Restored });
-                self.notices.push_back((Notice::Ended { id, outcome }, Some(share)));
+                self.notices.push_back((Notice::ended(id, outcome), Some(share)));
             }
         }
     }
@@ -421,7 +380,7 @@ impl Outbox {
     pub fn unwrite(&mut self) {
         while let Some(written) = self.flight.written.pop_back() {
             match written.void {
-                Some(void) => self.end(&written, Outcome::NotDelivered { reason: void.why }),
+                Some(void) => self.end(written, Outcome::NotDelivered { reason: void.why }),
                 None => self.queued.push_front(written.message),
             }
         }
@@ -492,31 +451,6 @@ impl Outbox {
         self.queued.iter().map(|queued| &queued.entry).chain(written)
     }
 
-    /// The next message to write for the first time: of each lane only the first may go, if the lane has room in the window
-    /// and its messages are not being put off.
-    fn next_queued(&self) -> Option<usize> {
-        let window = self.window?;
-        if self.queued.is_empty()
-            || self.flight.sent.next() == self.flight.sent
-            || self.in_window.all().count() >= window.count
-        {
-            return None;
-        }
-        let put_off = self.flight.written.iter().filter(|written| written.deferred > 0);
-        let mut held: BTreeSet<&Lane> = put_off.map(|written| &written.message.entry.lane).collect();
-        self.queued.iter().position(|queued| {
-            let lane = &queued.entry.lane;
-            if !held.is_empty() && held.contains(lane) {
-                return false;
-            }
-            let may_go = self.in_window.admits(&window, lane, queued.len());
-            if !may_go {
-                held.insert(lane);
-            }
-            may_go
-        })
-    }
-
     /// Ends or withdraws what the peer would refuse for its size.
     fn refuse_above(&mut self, max_payload: u64, now: Instant) {
         let mut index = 0;
@@ -558,23 +492,34 @@ impl Outbox {
         }
     }
 
-    fn end(&mut self, written: &Written, outcome: Outcome) {
-        let lane = written.message.entry.lane.clone();
+    /// A message that was written comes to its end.
+    fn end(&mut self, written: Written, outcome: Outcome) {
+        let (id, outcome) = (written.message.entry.id, written.message.honest(outcome));
+        if let Some(share) = self.take_out(written) {
+            self.notices.push_back((Notice::ended(id, outcome), Some(share)));
+        }
+    }
+
+    /// A message stands among what is written no more. Returns the share that it holds until its outcome is polled, where that
+    /// is still to be told.
+    fn take_out(&mut self, written: Written) -> Option<(Lane, u64)> {
+        self.flight.put_off -= usize::from(written.deferred > 0);
         let len = written.message.len();
+        let lane = written.message.entry.lane;
         if let Some(window) = &self.window {
             self.in_window.remove(window, &lane, len);
         }
         if written.is_told {
-            return self.usage.remove(&self.config.quota, &lane, len);
+            self.usage.remove(&self.config.quota, &lane, len);
+            return None;
         }
-        let (id, outcome) = (written.message.entry.id, written.message.honest(outcome));
-        self.notices.push_back((Notice::Ended { id, outcome }, Some((lane, len))));
+        Some((lane, len))
     }
 
     fn tell_not_delivered(&mut self, queued: &Queued, reason: NotDelivered) {
         let (id, outcome) = (queued.entry.id, queued.honest(Outcome::NotDelivered { reason }));
         let share = (queued.entry.lane.clone(), queued.len());
-        self.notices.push_back((Notice::Ended { id, outcome }, Some(share)));
+        self.notices.push_back((Notice::ended(id, outcome), Some(share)));
     }
 
     /// Starts the numbers over. Nothing is written.
