@@ -452,6 +452,11 @@ impl Inbox {
         if self.is_paused {
             return None;
         }
+        let is_free = |slot: &Slot| slot.stage == Stage::Waiting && !slot.is_void;
+        // As a rule nothing is open before it.
+        if self.slots.front().is_some_and(|slot| slot.seq <= self.settlement.received() && is_free(slot)) {
+            return self.can_list(0).then_some(0);
+        }
         let mut held: BTreeSet<&Lane> = BTreeSet::new();
         for (place, slot) in self.slots.iter().enumerate() {
             if slot.seq > self.settlement.received() || !self.can_list(place) {
@@ -459,7 +464,7 @@ impl Inbox {
             }
             let is_held = !held.is_empty() && held.contains(&slot.message.lane);
             match slot.stage {
-                Stage::Waiting if !is_held && !slot.is_void => return Some(place),
+                Stage::Waiting if !is_held && is_free(slot) => return Some(place),
                 Stage::Waiting => {}
                 Stage::InHands { .. } | Stage::Deferred { .. } => _ = held.insert(&slot.message.lane),
             }
@@ -499,7 +504,11 @@ impl Inbox {
     fn insert(&mut self, place: usize, seq: Seq, is_void: bool, message: Stored) {
         self.usage.add(&self.config.window, message.payload.as_str().len() as u64);
         let slot = Slot { seq, stage: Stage::Waiting, is_void, is_in_doubt: false, turns: 0, deferred: None, message };
-        self.slots.insert(place, slot);
+        if place == self.slots.len() {
+            self.slots.push_back(slot);
+        } else {
+            self.slots.insert(place, slot);
+        }
     }
 
     /// The watermark rises over what has come without a gap, now that there is something new at `place`. What was withdrawn
@@ -556,7 +565,8 @@ impl Inbox {
     }
 
     fn remove(&mut self, place: usize, disposition: Option<Disposition>) -> Stored {
-        let slot = self.slots.remove(place).expect("the place was just found");
+        let slot = if place == 0 { self.slots.pop_front() } else { self.slots.remove(place) };
+        let slot = slot.expect("the place was just found");
         self.usage.remove(&self.config.window, slot.message.payload.as_str().len() as u64);
         match slot.stage {
             Stage::Waiting => {}

@@ -177,9 +177,11 @@ fn check_depth(text: &str) -> Result<(), PayloadError> {
 /// Whether brackets outside of strings nest deeper than `limit`. Right for every JSON text; for any other text it may say
 /// either, and the reader that comes after refuses that.
 pub(super) fn is_deeper_than(text: &str, limit: usize) -> bool {
-    let opening = |byte: &&u8| matches!(byte, b'[' | b'{');
-    // Counting is many times faster than following strings, and settles it for nearly every text.
-    if text.as_bytes().iter().filter(opening).count() <= limit {
+    // Counting is many times faster than following strings, and settles it for nearly every text. In bytes, of which one holds
+    // the count of a chunk, it is done for many at once; the two brackets differ in one bit alone.
+    let opening = |byte: &u8| u8::from(byte | 0x20 == b'{');
+    let count = |chunk: &[u8]| usize::from(chunk.iter().map(opening).sum::<u8>());
+    if text.as_bytes().chunks(u8::MAX.into()).map(count).sum::<usize>() <= limit {
         return false;
     }
     let mut depth = 0_usize;
@@ -215,6 +217,11 @@ fn outside_strings(text: &str, mut visit: impl FnMut(u8) -> bool) {
 
 /// A text without what JSON takes for white space around it.
 pub(super) fn without_white_space_around(text: &str) -> &str {
+    let is_white = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t' | b'\n' | b'\r'));
+    // Nearly no text has any.
+    if !is_white(text.as_bytes().first()) && !is_white(text.as_bytes().last()) {
+        return text;
+    }
     text.trim_matches([' ', '\t', '\n', '\r'])
 }
 
