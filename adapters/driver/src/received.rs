@@ -24,13 +24,24 @@ pub(crate) trait Deciding: Send + Sync {
 /// nobody can tell what became of it, and it is not handed over again.
 pub struct Received {
     delivery: Delivery,
-    /// Gone once it was decided about.
-    undecided: Option<(Handle, Arc<dyn Deciding>)>,
+    undecided: Undecided,
+}
+
+/// What is to be decided about, until it was. Dropped before, it is abandoned.
+struct Undecided(Option<(Handle, Arc<dyn Deciding>)>);
+
+impl Drop for Undecided {
+    fn drop(&mut self) {
+        if let Some((handle, deciding)) = self.0.take() {
+            // Its lease may be over, or its epoch: then there is nothing left to abandon.
+            _ = deciding.decide(handle, Decision::Abandon);
+        }
+    }
 }
 
 impl Received {
     pub(crate) fn new(delivery: Delivery, deciding: impl FnOnce() -> Arc<dyn Deciding>) -> Self {
-        let undecided = delivery.handle().map(|handle| (handle, deciding()));
+        let undecided = Undecided(delivery.handle().map(|handle| (handle, deciding())));
         Self { delivery, undecided }
     }
 
@@ -70,7 +81,7 @@ impl Received {
     ///
     /// As [`Received::accept`].
     pub fn extend(&self, lease: Duration) -> Result<(), ApiMisuse> {
-        match &self.undecided {
+        match &self.undecided.0 {
             Some((handle, deciding)) => deciding.extend(*handle, lease),
             None => Ok(()),
         }
@@ -79,11 +90,11 @@ impl Received {
     /// The message itself. One that is undecided is abandoned.
     #[must_use]
     pub fn into_delivery(self) -> Delivery {
-        self.delivery.clone()
+        self.delivery
     }
 
     fn decide(mut self, decision: Decision) -> Result<(), ApiMisuse> {
-        match self.undecided.take() {
+        match self.undecided.0.take() {
             Some((handle, deciding)) => deciding.decide(handle, decision),
             None => Ok(()),
         }
@@ -98,18 +109,9 @@ impl Deref for Received {
     }
 }
 
-impl Drop for Received {
-    fn drop(&mut self) {
-        if let Some((handle, deciding)) = self.undecided.take() {
-            // Its lease may be over, or its epoch: then there is nothing left to abandon.
-            _ = deciding.decide(handle, Decision::Abandon);
-        }
-    }
-}
-
 impl std::fmt::Debug for Received {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let is_undecided = self.undecided.is_some();
+        let is_undecided = self.undecided.0.is_some();
         f.debug_struct("Received").field("delivery", &self.delivery).field("undecided", &is_undecided).finish()
     }
 }

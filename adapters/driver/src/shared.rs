@@ -3,7 +3,6 @@
 //! Because the application takes messages out of the machine itself, under that lock, the moment of hand-over is exact: what
 //! an application has not taken, a machine that ends can say for certain that nobody took.
 
-use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
@@ -33,6 +32,7 @@ use reattach_core::outcome::Outcome;
 use reattach_core::outcome::Unknown;
 use reattach_core::time::Instant;
 use reattach_core::wire::Payload;
+use rustc_hash::FxHashMap;
 
 use crate::machine::Machine;
 use crate::received::Deciding;
@@ -44,8 +44,9 @@ use crate::socket::Socket;
 /// The machine and what surrounds it.
 pub(crate) struct State<M: Machine> {
     pub(crate) machine: M,
-    /// Who waits for which outcome. An entry goes when its outcome comes.
-    receipts: HashMap<MessageId, oneshot::Sender<Outcome>>,
+    /// Who waits for which outcome. An entry goes when its outcome comes. There are no more than the outbox holds and this
+    /// program names them, so their hash need not withstand anybody.
+    receipts: FxHashMap<MessageId, oneshot::Sender<Outcome>>,
     subscribers: Vec<Weak<Subscription<M::Event>>>,
     /// Transports that the server has handed over and the driver has not picked up.
     pub(crate) arrivals: Vec<(TransportId, Socket)>,
@@ -111,7 +112,7 @@ impl<M: Machine> Shared<M> {
             runtime,
             state: Mutex::new(State {
                 machine,
-                receipts: HashMap::new(),
+                receipts: FxHashMap::default(),
                 subscribers: Vec::new(),
                 arrivals: Vec::new(),
                 armed: None,
