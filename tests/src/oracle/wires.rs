@@ -408,7 +408,8 @@ impl Wires {
         let has_cause = match refusal {
             _ if self.is_corrupt(number) => true,
             Refusal::Timeout => wire.faults != 0,
-            Refusal::Stale => !is_newest,
+            // What a ghost says again that came later may be this very hello, and have overtaken it.
+            Refusal::Stale => !is_newest || self.wires.range(number..).any(|(ghost, _)| self.has(*ghost, Fault::Ghost)),
             Refusal::Superseded => rivals.was_taken_over,
             Refusal::Overtaken => rivals.has_rivals || !is_newest,
             Refusal::TooMany { of: "of this principal" } => {
