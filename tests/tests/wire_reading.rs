@@ -339,6 +339,33 @@ fn a_message_whose_header_is_not_plain_takes_the_general_way() {
     }
 }
 
+// Section 7: two ways, one verdict.
+#[test]
+fn a_report_whose_header_is_not_plain_takes_the_general_way() {
+    for (frame, is_ok) in [
+        (r#"{"t":"ack","received":0,"settled":0}"#, true),
+        (r#"{"t":"ack","received":2,"settled":1,"no":3,"seen":4}"#, true),
+        (r#"{"t":"ack","received":2,"settled":1,"no":0,"seen":0}"#, true),
+        (r#"{"t":"ack","received":2,"settled":1,"seen":4,"no":3}"#, true),
+        (r#"{"t":"ack","received":2,"settled":1,"no":3,"except":[{"seq":1,"is":"pending"}]}"#, true),
+        (r#"{"t":"ack","received":2,"settled":1} "#, true),
+        (r#"{"t":"ack","received":2,"settled":1,"later":1}"#, true),
+        (r#"{"t":"ack","received":9007199254740991,"settled":1}"#, true),
+        (r#"{"t":"ack","received":9007199254740992,"settled":1}"#, false),
+        (r#"{"t":"ack","received":1,"settled":2}"#, false),
+        (r#"{"t":"ack","received":01,"settled":1}"#, false),
+        (r#"{"t":"ack","received":1,"settled":00}"#, false),
+        (r#"{"t":"ack","received":1,"settled":}"#, false),
+        (r#"{"t":"ack","received":1,"settled":1,"no":}"#, false),
+        (r#"{"t":"ack","received":1,"settled":1,"no":1,"no":1}"#, false),
+        (r#"{"t":"ack","received":1,"settled":1"#, false),
+        (r#"{"t":"ack","received":1,"settled":1}}"#, false),
+    ] {
+        assert_eq!(decode(frame).is_ok(), is_ok, "{frame}");
+        assert_eq!(decode(frame), decode_generally(frame), "{frame}");
+    }
+}
+
 proptest! {
     // Section 7: two ways, one verdict.
     #[test]

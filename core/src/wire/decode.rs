@@ -1,11 +1,12 @@
 //! From text to frames.
 //!
 //! There are two ways, with one verdict. A message whose keys stand in the order in which this crate writes them is read off
-//! its short header, and the payload is what lies between `"d":` and the closing brace, not scanned. Every other frame goes
-//! through the general reader.
+//! its short header, and the payload is what lies between `"d":` and the closing brace, not scanned. So is an `ack` that lists
+//! nothing, which there is for every few messages. Every other frame goes through the general reader.
 
 use alloc::borrow::Cow;
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 
 use crate::id::Lane;
 use crate::id::MessageId;
@@ -69,8 +70,11 @@ pub fn next_line<'a>(rest: &mut &'a str) -> Option<&'a str> {
 ///
 /// [`DecodeError`] says what is wrong and where. A frame of an unknown type is no error but [`Frame::Unknown`].
 pub fn decode(line: &str) -> Result<Frame<'_>, DecodeError> {
-    match message_by_header(line) {
-        Some(message) => Ok(Frame::Message(message)),
+    if let Some(message) = message_by_header(line) {
+        return Ok(Frame::Message(message));
+    }
+    match ack_by_header(line) {
+        Some(ack) => Ok(Frame::Ack(ack)),
         None => decode_generally(line),
     }
 }
@@ -102,6 +106,35 @@ fn message_by_header(line: &str) -> Option<Message<'_>> {
         return None;
     }
     Some(Message { seq, id, lane, idempotent, hands, payload })
+}
+
+/// The same for a report that lists nothing.
+fn ack_by_header(line: &str) -> Option<Ack> {
+    let mut rest = line.strip_prefix(names::ACK_HEADER)?;
+    let received = Seq::new(take_watermark(&mut rest)?)?;
+    rest = rest.strip_prefix(names::SETTLED_HEADER)?;
+    let settled = Seq::new(take_watermark(&mut rest)?)?;
+    let mut no = ReportNo::ZERO;
+    if let Some(after) = rest.strip_prefix(names::NO_HEADER) {
+        rest = after;
+        no = ReportNo::new(take_number(&mut rest)?)?;
+    }
+    let mut seen = ReportNo::ZERO;
+    if let Some(after) = rest.strip_prefix(names::SEEN_HEADER) {
+        rest = after;
+        seen = ReportNo::new(take_number(&mut rest)?)?;
+    }
+    let report = Report { received, settled, no, except: Vec::new() };
+    (rest == "}" && settled <= received).then_some(Ack { report, seen })
+}
+
+/// Takes a number of 0 or more off the text.
+fn take_watermark(rest: &mut &str) -> Option<u64> {
+    if let Some(after) = rest.strip_prefix('0') {
+        *rest = after;
+        return Some(0);
+    }
+    take_number(rest)
 }
 
 /// Takes a number of 1 or more off the text.
@@ -312,7 +345,7 @@ fn limits(fields: &Fields<'_>) -> Result<Limits, DecodeError> {
     })
 }
 
-fn seqs(fields: &Fields<'_>, key: &'static str) -> Result<alloc::vec::Vec<Seq>, DecodeError> {
+fn seqs(fields: &Fields<'_>, key: &'static str) -> Result<Vec<Seq>, DecodeError> {
     let seqs = fields
         .array(key, |text| text.parse().ok().and_then(numbered_seq).ok_or_else(|| fields.bad(key, Problem::Range)))?;
     if seqs.windows(2).all(|pair| pair[0] < pair[1]) { Ok(seqs) } else { Err(fields.bad(key, Problem::Contradiction)) }

@@ -249,7 +249,13 @@ fn push_key(out: &mut String, key: &str) {
 }
 
 fn push_string(out: &mut String, text: &str) {
-    out.push_str(&serde_json::to_string(text).expect("a string is always JSON"));
+    if text.bytes().any(|byte| byte == b'"' || byte == b'\\' || byte < b' ') {
+        return out.push_str(&serde_json::to_string(text).expect("a string is always JSON"));
+    }
+    // Nearly no text needs an escape.
+    out.push('"');
+    out.push_str(text);
+    out.push('"');
 }
 
 /// A JSON object that is being written.

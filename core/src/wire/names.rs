@@ -20,5 +20,10 @@ pub(super) const ID_HEADER: &str = ",\"id\":\"";
 pub(super) const LANE_HEADER: &str = ",\"lane\":\"";
 pub(super) const IDEMPOTENT_HEADER: &str = ",\"idem\":true";
 pub(super) const HANDS_HEADER: &str = ",\"hands\":";
+/// How an `ack` starts when written by this crate, and the rest of it where nothing is listed.
+pub(super) const ACK_HEADER: &str = concat!("{\"t\":\"", "ack", "\",\"received\":");
+pub(super) const SETTLED_HEADER: &str = ",\"settled\":";
+pub(super) const NO_HEADER: &str = ",\"no\":";
+pub(super) const SEEN_HEADER: &str = ",\"seen\":";
 /// What stands between the envelope and the payload.
 pub(super) const PAYLOAD_HEADER: &str = ",\"d\":";
