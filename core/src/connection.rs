@@ -30,6 +30,7 @@ use crate::id::Seq;
 use crate::id::TransportId;
 use crate::link;
 use crate::link::Delivery;
+use crate::link::Lanes;
 use crate::link::Link;
 use crate::link::Outgoing;
 use crate::time::Instant;
@@ -243,9 +244,9 @@ impl Connection {
         self.link.send_ephemeral(key, payload)
     }
 
-    /// Hands the next message over to the application.
-    pub fn take(&mut self, now: Instant) -> Option<Delivery> {
-        self.link.take(now)
+    /// Hands the next message of these lanes over to the application.
+    pub fn take(&mut self, lanes: Lanes<'_>, now: Instant) -> Option<Delivery> {
+        self.link.take(lanes, now)
     }
 
     /// A transport is attached. The link stands as the handshake left it.

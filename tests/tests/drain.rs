@@ -46,6 +46,7 @@ use reattach_core::server::PeerEvent;
 use reattach_core::server::Registry;
 use reattach_core::server::RegistryInput;
 use reattach_core::server::RegistryOutput;
+use reattach_core::server::Unfinished;
 use reattach_core::time::Instant;
 use reattach_core::wire::CloseCode;
 use reattach_core::wire::Frame;
@@ -74,7 +75,7 @@ fn a_draining_server_hands_nothing_more_over_awaits_decisions_and_says_what_beca
     let expected =
         [(ids[0], Outcome::Delivered), (ids[1], forgotten.clone()), (ids[2], forgotten.clone()), (late, forgotten)];
     assert_eq!(world.outcomes_up(0), expected);
-    assert_eq!(ends(&world), [PeerClosed::Drained { in_time: true }]);
+    assert_eq!(ends(&world), [PeerClosed::Drained { unfinished: Unfinished::default() }]);
     let frames = world.frames(Way::Down);
     let Some((_, Frame::Bye(bye))) = frames.last() else { panic!("a last word") };
     assert!(!bye.end && bye.is_final && bye.retry_after == Some(7 * SECOND), "{bye:?}");
@@ -115,7 +116,10 @@ fn what_is_in_the_application_s_hands_at_the_deadline_of_a_drain_is_unknown_and_
     world.run_for(10 * SECOND - Duration::from_micros(1));
     assert_eq!(ends(&world), []);
     world.run_for(SECOND);
-    assert_eq!(ends(&world), [PeerClosed::Drained { in_time: false }]);
+    assert_eq!(
+        ends(&world),
+        [PeerClosed::Drained { unfinished: Unfinished { undecided: 1, ..Unfinished::default() } }]
+    );
     let expected = [
         (ids[0], Outcome::Unknown { reason: Unknown::InHands }),
         (ids[1], Outcome::Rejected { code, reason: String::new() }),
@@ -136,7 +140,7 @@ fn a_draining_server_waits_for_what_it_sent_to_be_settled() {
     world.clients[0].is_reading = true;
     world.run_for(SECOND);
     assert_eq!(world.outcomes_down(), [(id, Outcome::Delivered)]);
-    assert_eq!(ends(&world), [PeerClosed::Drained { in_time: true }]);
+    assert_eq!(ends(&world), [PeerClosed::Drained { unfinished: Unfinished::default() }]);
     assert_eq!(world.clients[0].taken, ["last"]);
 }
 
@@ -154,7 +158,10 @@ fn a_draining_server_waits_in_vain_for_whoever_is_away_and_keeps_a_receipt() {
     let code = Code::new("no").unwrap();
     world.server.decide(&cid, handle, Decision::Reject { code: code.clone(), reason: "x".into() }, world.now).unwrap();
     world.run_for(5 * SECOND);
-    assert_eq!(ends(&world), [PeerClosed::Drained { in_time: false }]);
+    assert_eq!(
+        ends(&world),
+        [PeerClosed::Drained { unfinished: Unfinished { unwritten: 1, ..Unfinished::default() } }]
+    );
     assert_eq!(world.outcomes_down(), [(down, Outcome::NotDelivered { reason: NotDelivered::Shutdown })]);
     world.road = Road::Open;
     world.run_for(30 * SECOND);
@@ -176,7 +183,7 @@ fn a_client_that_comes_back_while_the_server_drains_hears_the_last_word() {
     world.server.decide(&cid, handle, Decision::Accept, world.now).unwrap();
     world.run_for(SECOND / 10);
     assert_eq!(world.outcomes_up(0), [(id, Outcome::Delivered)]);
-    assert_eq!(ends(&world), [PeerClosed::Drained { in_time: true }]);
+    assert_eq!(ends(&world), [PeerClosed::Drained { unfinished: Unfinished::default() }]);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Lanes: what is in order with each other shares a lane, and a lane that is stuck leaves room for the others.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use harness::alone::LoneClient;
@@ -14,10 +15,13 @@ use harness::world::frames_of;
 use harness::world::in_lane;
 use harness::world::manual;
 use harness::world::patient;
+use harness::world::payload;
 use reattach_core::client;
 use reattach_core::error::ApiMisuse;
 use reattach_core::id::Lane;
 use reattach_core::id::MessageId;
+use reattach_core::id::Name;
+use reattach_core::link::Lanes;
 use reattach_core::link::Quota;
 use reattach_core::outcome::Outcome;
 use reattach_core::server;
@@ -226,4 +230,33 @@ fn messages_in(outputs: &[client::Output]) -> usize {
         client::Output::Open { .. } | client::Output::Close { .. } | client::Output::Event(_) => None,
     });
     texts.flat_map(|text| frames_of(text)).filter(|frame| matches!(frame, Frame::Message(_))).count()
+}
+
+#[test]
+fn a_lane_can_be_taken_from_alone_and_the_others_without_it() {
+    let mut world = World::attached();
+    let (apart, cid) = (Lane::named(Name::new("apart").expect("it is valid")), world.cid());
+    for (lane, text) in [("left", "1"), ("apart", "2"), ("left", "3"), ("apart", "4")] {
+        let now = world.now;
+        world.client().client.send(in_lane(lane, text), now).expect("it is valid");
+    }
+    let now = world.now;
+    world.is_reading = false;
+    world
+        .client()
+        .client
+        .send_ephemeral(Name::new("typing").expect("it is valid"), payload("5"), now)
+        .expect("it is valid");
+    world.run_for(SECOND);
+    let now = world.now;
+    let mut take = |lanes: Lanes<'_>| {
+        let delivery = world.server.take_from(&cid, lanes, now)?;
+        Some(delivery.payload().parse::<String>().expect("it is valid"))
+    };
+    let others = BTreeSet::from([apart.clone()]);
+    assert_eq!(take(Lanes::Only(&apart)).as_deref(), Some("2"));
+    let rest: Vec<_> = std::iter::from_fn(|| take(Lanes::Except(&others))).collect();
+    assert_eq!(rest, ["5", "1", "3"]);
+    assert_eq!(take(Lanes::All).as_deref(), Some("4"));
+    assert_eq!(take(Lanes::All), None);
 }

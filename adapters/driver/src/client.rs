@@ -11,7 +11,6 @@ use reattach_core::client::Client as Machine;
 use reattach_core::client::Closed;
 use reattach_core::client::Event;
 use reattach_core::client::Secrets;
-use reattach_core::client::Status;
 use reattach_core::client::View;
 use reattach_core::connection::Stats;
 use reattach_core::error::ApiMisuse;
@@ -47,6 +46,9 @@ use crate::shared::Receipt;
 use crate::shared::Shared;
 use crate::socket;
 use crate::tls::ClientTls;
+use crate::watch::ConnectionState;
+use crate::watch::StateWatch;
+use crate::watch::Watch;
 
 /// How a client behaves.
 #[derive(Clone, Debug, Default)]
@@ -95,55 +97,6 @@ impl ClientConfig {
     pub fn with_credentials(mut self, provider: CredentialsProvider) -> Self {
         self.credentials = Some(provider);
         self
-    }
-}
-
-/// Where a client stands, for people and for programs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ConnectionState {
-    /// A transport is being opened, or waits for its welcome.
-    Connecting {
-        /// Which retry in a row it is; 0 for a first try.
-        attempt: u32,
-        /// How many are allowed, where there is a limit.
-        limit: Option<u32>,
-    },
-    /// Attached: what is sent goes out.
-    Attached,
-    /// No transport; the next try is due. What is sent is queued.
-    Detached {
-        /// Which retry in a row the next try is, from 1.
-        attempt: u32,
-        /// How many are allowed, where there is a limit.
-        limit: Option<u32>,
-        /// How long it is until it is due, from the moment at which the state was asked for.
-        next_try_in: Duration,
-    },
-    /// Sent to sleep; [`Client::reconnect`] wakes it.
-    Suspended,
-    /// Another instance holds the connection, and this client stopped.
-    Superseded,
-    /// The connection has ended.
-    Closed(Closed),
-    /// Trying stopped. [`Client::reconnect`] starts over.
-    Failed(GiveUp),
-}
-
-impl ConnectionState {
-    fn of(status: Status, now: Instant) -> Self {
-        match status {
-            Status::Connecting { retry, limit } => Self::Connecting { attempt: retry, limit },
-            Status::Attached => Self::Attached,
-            Status::Detached { retry, limit, retry_at } => {
-                Self::Detached { attempt: retry, limit, next_try_in: retry_at - now }
-            }
-            Status::Suspended => Self::Suspended,
-            Status::Superseded => Self::Superseded,
-            Status::Closed(closed) => Self::Closed(closed),
-            Status::Failed(reason) => Self::Failed(reason),
-            status => unreachable!("a status of another version: {status:?}"),
-        }
     }
 }
 
@@ -309,7 +262,7 @@ impl Client {
     /// Watches where the client stands.
     #[must_use]
     pub fn watch(&self) -> StateWatch {
-        StateWatch { seen: self.0.shared.lock().version, shared: Arc::clone(&self.0.shared) }
+        StateWatch(Watch::new(&self.0.shared))
     }
 
     /// The smoothed round trip, once measured.
@@ -387,44 +340,6 @@ impl Client {
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Client").field("cid", &self.connection_id()).field("state", &self.state()).finish()
-    }
-}
-
-/// Watches where a client stands. It does not keep the client alive.
-pub struct StateWatch {
-    shared: Arc<Shared<Machine>>,
-    seen: u64,
-}
-
-impl StateWatch {
-    /// Where the client stands.
-    #[must_use]
-    pub fn state(&mut self) -> ConnectionState {
-        let state = self.shared.lock();
-        self.seen = state.version;
-        ConnectionState::of(state.machine.status(), self.shared.now())
-    }
-
-    /// Waits until something has happened since [`StateWatch::state`] was asked last. Once the connection has ended it returns
-    /// at once. Cancel-safe.
-    pub async fn changed(&mut self) {
-        loop {
-            let changed = self.shared.changed.listen();
-            let has_changed = {
-                let state = self.shared.lock();
-                state.version != self.seen || state.machine.is_over()
-            };
-            if has_changed {
-                return;
-            }
-            changed.await;
-        }
-    }
-}
-
-impl std::fmt::Debug for StateWatch {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("StateWatch").finish_non_exhaustive()
     }
 }
 

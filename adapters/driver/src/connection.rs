@@ -19,6 +19,9 @@ use crate::received::Received;
 use crate::shared::Events;
 use crate::shared::Receipt;
 use crate::shared::Shared;
+use crate::watch::PeerState;
+use crate::watch::PeerWatch;
+use crate::watch::Watch;
 
 /// One client's connection. It outlives sockets: a client that drops and comes back is still here, and the code that serves
 /// it notices nothing but a pause. Cheap to clone; when the last clone is dropped the connection ends at once, as by
@@ -119,6 +122,18 @@ impl Connection {
     #[must_use]
     pub fn events(&self) -> Events<PeerEvent> {
         self.0.shared.subscribe()
+    }
+
+    /// Where the connection stands.
+    #[must_use]
+    pub fn state(&self) -> PeerState {
+        PeerState::of(&self.0.shared.lock().machine)
+    }
+
+    /// Watches where the connection stands.
+    #[must_use]
+    pub fn watch(&self) -> PeerWatch {
+        PeerWatch(Watch::new(&self.0.shared))
     }
 
     /// Whether the client has a transport at the moment.

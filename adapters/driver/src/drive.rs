@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use async_tungstenite::tungstenite::Message;
 use reattach_core::id::TransportId;
+use reattach_core::link::Lanes;
 use reattach_core::reconnect::OpenError;
 use reattach_core::server::Answer;
 use reattach_core::time::Instant;
@@ -226,7 +227,7 @@ impl<M: Machine, O: Outside> Driver<M, O> {
         }
         // A place may come free without a word: of a message whose sender was told long before that nobody can tell.
         has_room |= state.machine.places_taken() < places_taken;
-        let (is_over, has_delivery) = (state.machine.is_over(), state.machine.has_delivery());
+        let (is_over, has_delivery) = (state.machine.is_over(), state.machine.has_delivery_from(Lanes::All));
         if is_over {
             state.end_subscriptions();
         }
@@ -281,7 +282,7 @@ impl<M: Machine, O: Outside> Driver<M, O> {
             state.machine.handle_timeout(now);
         }
         let wake_at = state.machine.held_up_until();
-        let has_delivery = state.machine.has_delivery();
+        let has_delivery = state.machine.has_delivery_from(Lanes::All);
         drop(state);
         if has_delivery {
             self.shared.delivery.notify(usize::MAX);

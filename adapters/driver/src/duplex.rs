@@ -17,59 +17,10 @@ use reattach_core::link::Outgoing;
 
 use crate::client::Client;
 use crate::connection::Connection;
+use crate::held::Held;
 use crate::received::Received;
 use crate::runtime::Task;
 use crate::runtime::Timer;
-
-/// Whose messages they are. It keeps the connection alive.
-#[derive(Clone, Debug)]
-enum Held {
-    Client(Client),
-    Connection(Connection),
-}
-
-impl Held {
-    fn poll_recv(&self, listener: &mut Option<EventListener>, cx: &mut Context<'_>) -> Poll<Option<Received>> {
-        match self {
-            Self::Client(client) => client.shared().poll_recv(listener, cx),
-            Self::Connection(connection) => connection.shared().poll_recv(listener, cx),
-        }
-    }
-
-    fn try_send(&self, message: Outgoing) -> Result<(), ApiMisuse> {
-        match self {
-            Self::Client(client) => client.try_send(message),
-            Self::Connection(connection) => connection.try_send(message),
-        }
-        .map(drop)
-    }
-
-    fn listen_for_room(&self) -> EventListener {
-        match self {
-            Self::Client(client) => client.shared().room.listen(),
-            Self::Connection(connection) => connection.shared().room.listen(),
-        }
-    }
-
-    fn timer(&self, after: Duration) -> Box<dyn Timer> {
-        let mut timer = match self {
-            Self::Client(client) => client.shared().timer(),
-            Self::Connection(connection) => connection.shared().timer(),
-        };
-        timer.set(after);
-        timer
-    }
-
-    fn close(&self, patience: Duration) -> Task<()> {
-        let held = self.clone();
-        Task::new(async move {
-            match held {
-                Self::Client(client) => client.close(patience).await,
-                Self::Connection(connection) => connection.close(patience).await,
-            }
-        })
-    }
-}
 
 /// What comes on a connection, as a [`Stream`]. It ends when `recv` returns `None`: a client whose trying stopped may go on
 /// after [`Client::reconnect`], and then a new stream is to be made.
@@ -139,7 +90,7 @@ impl MessageSink {
                 Err(ApiMisuse::QueueFull) => self.waiting = Some(message),
                 result => {
                     self.listener = None;
-                    return Poll::Ready(result);
+                    return Poll::Ready(result.map(drop));
                 }
             }
             match &mut self.listener {
@@ -169,7 +120,7 @@ impl<M: Into<Outgoing>> Sink<M> for MessageSink {
                 self.waiting = Some(message);
                 Ok(())
             }
-            result => result,
+            result => result.map(drop),
         }
     }
 

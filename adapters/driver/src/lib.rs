@@ -10,6 +10,7 @@
 
 #![forbid(unsafe_code)]
 
+mod byte_stream;
 mod client;
 pub mod clock;
 mod closing;
@@ -19,6 +20,7 @@ mod count;
 mod dial;
 mod drive;
 mod duplex;
+mod held;
 mod machine;
 mod mint;
 #[cfg(feature = "proxy")]
@@ -36,17 +38,19 @@ mod tls;
 #[path = "no_tls.rs"]
 mod tls;
 mod typed;
+mod watch;
 
 pub use async_tungstenite::tungstenite::http;
 pub use reattach_core as core;
 #[cfg(any(feature = "rustls-ring", feature = "rustls-aws-lc-rs"))]
 pub use rustls;
 
+pub use self::byte_stream::ByteStream;
+pub use self::byte_stream::LaneInUse;
+pub use self::byte_stream::StreamError;
 pub use self::client::Client;
 pub use self::client::ClientConfig;
 pub use self::client::ConnectError;
-pub use self::client::ConnectionState;
-pub use self::client::StateWatch;
 pub use self::connection::Connection;
 pub use self::connector::Connector;
 pub use self::connector::Destination;
@@ -66,6 +70,7 @@ pub use self::server::Hello;
 pub use self::server::Origins;
 pub use self::server::Server;
 pub use self::server::ServerConfig;
+pub use self::server::Undrained;
 pub use self::server::Upgrade;
 pub use self::shared::Events;
 pub use self::shared::Receipt;
@@ -75,3 +80,7 @@ pub use self::typed::Mistyped;
 pub use self::typed::SendError;
 pub use self::typed::Typed;
 pub use self::typed::TypedMessage;
+pub use self::watch::ConnectionState;
+pub use self::watch::PeerState;
+pub use self::watch::PeerWatch;
+pub use self::watch::StateWatch;

@@ -8,12 +8,14 @@ use reattach_core::client::Status;
 use reattach_core::connection::Incoming;
 use reattach_core::connection::Stats;
 use reattach_core::error::ApiMisuse;
+use reattach_core::id::Epoch;
 use reattach_core::id::MessageId;
 use reattach_core::id::Name;
 use reattach_core::id::TransportId;
 use reattach_core::link::Decision;
 use reattach_core::link::Delivery;
 use reattach_core::link::Handle;
+use reattach_core::link::Lanes;
 use reattach_core::link::Outgoing;
 use reattach_core::outcome::Outcome;
 use reattach_core::reconnect::OpenError;
@@ -51,13 +53,15 @@ pub(crate) trait Machine: Send + Unpin + 'static {
 
     fn send(&mut self, message: Outgoing, now: Instant) -> Result<MessageId, ApiMisuse>;
     fn send_ephemeral(&mut self, key: Name, payload: Payload, now: Instant) -> Result<(), ApiMisuse>;
-    fn take(&mut self, now: Instant) -> Option<Delivery>;
+    fn take_from(&mut self, lanes: Lanes<'_>, now: Instant) -> Option<Delivery>;
     fn decide(&mut self, handle: Handle, decision: Decision, now: Instant) -> Result<(), ApiMisuse>;
     fn extend(&mut self, handle: Handle, lease: Duration, now: Instant) -> Result<(), ApiMisuse>;
     fn close(&mut self, patience: Duration, now: Instant);
     fn disconnect(&mut self, now: Instant);
 
-    fn has_delivery(&self) -> bool;
+    fn has_delivery_from(&self, lanes: Lanes<'_>) -> bool;
+    /// The epoch that it is in.
+    fn epoch(&self) -> Option<Epoch>;
     /// How many messages take a place in the outbox.
     fn places_taken(&self) -> u32;
     fn stats(&self) -> Stats;
@@ -120,8 +124,8 @@ impl Machine for Client {
         Self::send_ephemeral(self, key, payload, now)
     }
 
-    fn take(&mut self, now: Instant) -> Option<Delivery> {
-        Self::take(self, now)
+    fn take_from(&mut self, lanes: Lanes<'_>, now: Instant) -> Option<Delivery> {
+        Self::take_from(self, lanes, now)
     }
 
     fn decide(&mut self, handle: Handle, decision: Decision, now: Instant) -> Result<(), ApiMisuse> {
@@ -140,8 +144,12 @@ impl Machine for Client {
         Self::disconnect(self, now);
     }
 
-    fn has_delivery(&self) -> bool {
-        Self::has_delivery(self)
+    fn has_delivery_from(&self, lanes: Lanes<'_>) -> bool {
+        Self::has_delivery_from(self, lanes)
+    }
+
+    fn epoch(&self) -> Option<Epoch> {
+        self.connection().epoch()
     }
 
     fn places_taken(&self) -> u32 {
@@ -213,8 +221,8 @@ impl Machine for Peer {
         Self::send_ephemeral(self, key, payload, now)
     }
 
-    fn take(&mut self, now: Instant) -> Option<Delivery> {
-        Self::take(self, now)
+    fn take_from(&mut self, lanes: Lanes<'_>, now: Instant) -> Option<Delivery> {
+        Self::take_from(self, lanes, now)
     }
 
     fn decide(&mut self, handle: Handle, decision: Decision, now: Instant) -> Result<(), ApiMisuse> {
@@ -233,8 +241,12 @@ impl Machine for Peer {
         Self::disconnect(self, now);
     }
 
-    fn has_delivery(&self) -> bool {
-        Self::has_delivery(self)
+    fn has_delivery_from(&self, lanes: Lanes<'_>) -> bool {
+        Self::has_delivery_from(self, lanes)
+    }
+
+    fn epoch(&self) -> Option<Epoch> {
+        self.connection().epoch()
     }
 
     fn places_taken(&self) -> u32 {

@@ -3,6 +3,7 @@
 //! Because the application takes messages out of the machine itself, under that lock, the moment of hand-over is exact: what
 //! an application has not taken, a machine that ends can say for certain that nobody took.
 
+use std::collections::BTreeSet;
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
@@ -22,11 +23,15 @@ use futures_channel::oneshot;
 use futures_util::task::AtomicWaker;
 use reattach_core::connection::Stats;
 use reattach_core::error::ApiMisuse;
+use reattach_core::id::Epoch;
+use reattach_core::id::Lane;
 use reattach_core::id::MessageId;
 use reattach_core::id::Name;
 use reattach_core::id::TransportId;
 use reattach_core::link::Decision;
+use reattach_core::link::Delivery;
 use reattach_core::link::Handle;
+use reattach_core::link::Lanes;
 use reattach_core::link::Outgoing;
 use reattach_core::outcome::Outcome;
 use reattach_core::outcome::Unknown;
@@ -48,6 +53,8 @@ pub(crate) struct State<M: Machine> {
     /// program names them, so their hash need not withstand anybody.
     receipts: FxHashMap<MessageId, oneshot::Sender<Outcome>>,
     subscribers: Vec<Weak<Subscription<M::Event>>>,
+    /// Lanes whose messages are kept for a reader of their own.
+    claimed: BTreeSet<Lane>,
     /// Transports that the server has handed over and the driver has not picked up.
     pub(crate) arrivals: Vec<(TransportId, Socket)>,
     /// What the driver's timer is set for.
@@ -82,6 +89,13 @@ impl<M: Machine> State<M> {
         true
     }
 
+    /// Whether nothing of these lanes can be handed over any more.
+    fn is_silent_for_good(&self, lanes: Lanes<'_>) -> bool {
+        let is_over = !self.is_driven && !self.lingers;
+        let is_held_up = !is_over && self.machine.held_up_until().is_some();
+        !self.machine.has_delivery_from(lanes) && !self.machine.is_expecting() && !is_held_up
+    }
+
     /// Nothing more will be told.
     pub(crate) fn end_subscriptions(&mut self) {
         for subscriber in self.subscribers.drain(..) {
@@ -90,6 +104,16 @@ impl<M: Machine> State<M> {
             }
         }
     }
+}
+
+/// What the reader of a lane finds.
+pub(crate) enum Taken {
+    /// A message, and the epoch in which it came.
+    Message(Received, Option<Epoch>),
+    /// The epoch is another one than before: what was on its way may be lost.
+    InAnotherEpoch,
+    /// Nothing, and nothing more will come.
+    Nothing,
 }
 
 /// The lock, and the ways to wake each other.
@@ -114,6 +138,7 @@ impl<M: Machine> Shared<M> {
                 machine,
                 receipts: FxHashMap::default(),
                 subscribers: Vec::new(),
+                claimed: BTreeSet::new(),
                 arrivals: Vec::new(),
                 armed: None,
                 version: 0,
@@ -198,8 +223,14 @@ impl<M: Machine> Shared<M> {
     /// Hands the next message over, if there is one.
     pub(crate) fn try_recv(self: &Arc<Self>) -> Option<Received> {
         let mut state = self.lock();
-        let delivery = state.machine.take(self.now());
-        let has_more = state.machine.has_delivery();
+        let State { machine, claimed, .. } = &mut *state;
+        let delivery = machine.take_from(Lanes::Except(claimed), self.now());
+        self.hand_over(state, delivery)
+    }
+
+    /// Goes on after a message was taken, or none was there.
+    fn hand_over(self: &Arc<Self>, state: MutexGuard<'_, State<M>>, delivery: Option<Delivery>) -> Option<Received> {
+        let has_more = delivery.is_some() && state.machine.has_delivery_from(Lanes::All);
         let is_report_due = state.machine.poll_timeout().is_some_and(|at| state.armed.is_none_or(|armed| at < armed));
         // After the end there may be another lease to wait for, or nothing more.
         let is_awaited = is_report_due || state.lingers;
@@ -224,10 +255,46 @@ impl<M: Machine> Shared<M> {
         listener: &mut Option<EventListener>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Received>> {
+        let is_silent = || {
+            let state = self.lock();
+            state.is_silent_for_good(Lanes::Except(&state.claimed))
+        };
+        self.poll_until(listener, cx, || self.try_recv().map(Some), || is_silent().then_some(None))
+    }
+
+    /// The same for the messages of a lane that was claimed. Where `epoch` is given, nothing is taken in another one.
+    pub(crate) fn poll_recv_in(
+        self: &Arc<Self>,
+        lane: &Lane,
+        epoch: Option<Epoch>,
+        listener: &mut Option<EventListener>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Taken> {
+        let take = || {
+            let mut state = self.lock();
+            let current = state.machine.epoch();
+            if epoch.is_some() && current.is_some() && epoch != current {
+                return Some(Taken::InAnotherEpoch);
+            }
+            let delivery = state.machine.take_from(Lanes::Only(lane), self.now());
+            self.hand_over(state, delivery).map(|received| Taken::Message(received, current))
+        };
+        let is_silent = || self.lock().is_silent_for_good(Lanes::Only(lane)).then_some(Taken::Nothing);
+        self.poll_until(listener, cx, take, is_silent)
+    }
+
+    /// Looks for something, or for a reason not to wait for it; else has the task woken when there may be something.
+    fn poll_until<T>(
+        &self,
+        listener: &mut Option<EventListener>,
+        cx: &mut Context<'_>,
+        look: impl Fn() -> Option<T>,
+        is_in_vain: impl Fn() -> Option<T>,
+    ) -> Poll<T> {
         loop {
-            if let Some(received) = self.try_recv() {
+            if let Some(found) = look() {
                 *listener = None;
-                return Poll::Ready(Some(received));
+                return Poll::Ready(found);
             }
             if let Some(listening) = listener {
                 ready!(Pin::new(listening).poll(cx));
@@ -236,21 +303,29 @@ impl<M: Machine> Shared<M> {
             }
             // Listening before another look: what comes between it and the wait is not missed.
             *listener = Some(self.delivery.listen());
-            if self.is_silent_for_good() {
+            if let Some(nothing) = is_in_vain() {
                 *listener = None;
                 // Whoever else waits for it waits in vain too.
                 self.delivery.notify(usize::MAX);
-                return Poll::Ready(None);
+                return Poll::Ready(nothing);
             }
         }
     }
 
-    /// Whether nothing can be handed over any more.
-    fn is_silent_for_good(&self) -> bool {
-        let state = self.lock();
-        let is_over = !state.is_driven && !state.lingers;
-        let is_held_up = !is_over && state.machine.held_up_until().is_some();
-        !state.machine.has_delivery() && !state.machine.is_expecting() && !is_held_up
+    /// Keeps a lane's messages for one reader. Returns whether nobody had them before.
+    pub(crate) fn claim(&self, lane: &Lane) -> bool {
+        self.lock().claimed.insert(lane.clone())
+    }
+
+    /// Lets whoever receives have a lane's messages again.
+    pub(crate) fn release(&self, lane: &Lane) {
+        self.lock().claimed.remove(lane);
+        self.delivery.notify(usize::MAX);
+    }
+
+    /// The epoch that the connection is in.
+    pub(crate) fn epoch(&self) -> Option<Epoch> {
+        self.lock().machine.epoch()
     }
 
     pub(crate) async fn close(&self, patience: Duration) {

@@ -16,6 +16,7 @@ use crate::id::Name;
 use crate::link::Decision;
 use crate::link::Delivery;
 use crate::link::Handle;
+use crate::link::Lanes;
 use crate::link::Outgoing;
 use crate::reconnect::Ended;
 use crate::time::Instant;
@@ -64,8 +65,13 @@ impl Client {
     /// Hands the next message over to the application. With automatic acceptance that accepts it: the server will be told that
     /// the application has it. With manual acceptance its lease begins, and [`Client::decide`] ends it.
     pub fn take(&mut self, now: Instant) -> Option<Delivery> {
+        self.take_from(Lanes::All, now)
+    }
+
+    /// The same for some of the lanes: the others keep what they hold.
+    pub fn take_from(&mut self, lanes: Lanes<'_>, now: Instant) -> Option<Delivery> {
         let now = self.clock.advance(now);
-        self.connection.take(now)
+        self.connection.take(lanes, now)
     }
 
     /// Decides about a message in the application's hands, with manual acceptance.

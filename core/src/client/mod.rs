@@ -33,6 +33,7 @@ use crate::id::InstanceId;
 use crate::id::Lane;
 use crate::id::Seq;
 use crate::id::TransportId;
+use crate::link::Lanes;
 use crate::outcome::NotDelivered;
 use crate::outcome::Unknown;
 use crate::reconnect::Ended;
@@ -257,7 +258,13 @@ impl Client {
     /// Whether [`Client::take`] has something to hand over.
     #[must_use]
     pub fn has_delivery(&self) -> bool {
-        self.connection.link().has_delivery()
+        self.has_delivery_from(Lanes::All)
+    }
+
+    /// Whether [`Client::take_from`] has something to hand over.
+    #[must_use]
+    pub fn has_delivery_from(&self, lanes: Lanes<'_>) -> bool {
+        self.connection.link().has_delivery(lanes)
     }
 
     /// What it has counted.

@@ -1,5 +1,6 @@
 //! The hand-over of a message to the application, and what that decides.
 
+use alloc::collections::BTreeSet;
 use alloc::string::String;
 
 use core::time::Duration;
@@ -18,6 +19,39 @@ pub enum Acceptance {
     Automatic,
     /// The application decides about each message that it has taken, within a lease.
     Manual,
+}
+
+/// From which lanes a message is taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Lanes<'a> {
+    /// From any; ephemeral messages too.
+    #[default]
+    All,
+    /// From this one, and nothing ephemeral.
+    Only(&'a Lane),
+    /// From any but these; ephemeral messages too.
+    Except(&'a BTreeSet<Lane>),
+}
+
+impl Lanes<'_> {
+    /// Whether a message of this lane is taken.
+    #[must_use]
+    pub fn holds(&self, lane: &Lane) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(only) => *only == lane,
+            Self::Except(others) => !others.contains(lane),
+        }
+    }
+
+    /// Whether an ephemeral message is taken, which is in no lane.
+    #[must_use]
+    pub const fn holds_ephemerals(&self) -> bool {
+        match self {
+            Self::All | Self::Except(_) => true,
+            Self::Only(_) => false,
+        }
+    }
 }
 
 /// Stands for one hand-over of one message, and lets the application decide about it.

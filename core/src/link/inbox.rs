@@ -35,6 +35,7 @@ use crate::link::handover::Acceptance;
 use crate::link::handover::Decision;
 use crate::link::handover::Handed;
 use crate::link::handover::Handle;
+use crate::link::handover::Lanes;
 use crate::link::known::Known;
 use crate::link::known::Verdict;
 use crate::link::settlement::Settlement;
@@ -207,11 +208,11 @@ impl Inbox {
         Ok(())
     }
 
-    /// Hands the next message over to the application. What is known under its name is settled as it was before, and not
-    /// handed over.
-    pub fn take(&mut self, now: Instant, known: &mut Known) -> Option<Handed> {
+    /// Hands the next message of these lanes over to the application. What is known under its name is settled as it was before,
+    /// and not handed over.
+    pub fn take(&mut self, lanes: Lanes<'_>, now: Instant, known: &mut Known) -> Option<Handed> {
         loop {
-            let place = self.next()?;
+            let place = self.next(lanes)?;
             let slot = &mut self.slots[place];
             if let Some(verdict) = slot.message.id.and_then(|id| known.get(&id)).cloned() {
                 self.end(place, verdict, known);
@@ -334,10 +335,10 @@ impl Inbox {
         }))
     }
 
-    /// Whether a message can be handed over.
+    /// Whether a message of these lanes can be handed over.
     #[must_use]
-    pub fn has_message(&self) -> bool {
-        self.next().is_some()
+    pub fn has_message(&self, lanes: Lanes<'_>) -> bool {
+        self.next(lanes).is_some()
     }
 
     /// What is in the application's hands, undecided, by rising number.
@@ -347,10 +348,13 @@ impl Inbox {
         self.slots.iter().filter(in_hands).map(|slot| slot.seq).collect()
     }
 
-    /// Whether anything is in the application's hands, undecided.
+    /// How many messages are in the application's hands, undecided.
     #[must_use]
-    pub fn has_in_hands(&self) -> bool {
-        self.timed > 0 && self.slots.iter().any(|slot| matches!(slot.stage, Stage::InHands { .. }))
+    pub fn count_in_hands(&self) -> usize {
+        if self.timed == 0 {
+            return 0;
+        }
+        self.slots.iter().filter(|slot| matches!(slot.stage, Stage::InHands { .. })).count()
     }
 
     /// Nothing more is handed over; what is in the application's hands can still be decided about.
@@ -446,13 +450,13 @@ impl Inbox {
         }
     }
 
-    /// The first message that may be handed over: all below it have come, none of its lane before it is open, and so few are
+    /// The first message of these lanes that may be handed over: all below it have come, none of its lane before it is open, and so few are
     /// open before it that the list of exceptions keeps its bound.
-    fn next(&self) -> Option<usize> {
+    fn next(&self, lanes: Lanes<'_>) -> Option<usize> {
         if self.is_paused {
             return None;
         }
-        let is_free = |slot: &Slot| slot.stage == Stage::Waiting && !slot.is_void;
+        let is_free = |slot: &Slot| slot.stage == Stage::Waiting && !slot.is_void && lanes.holds(&slot.message.lane);
         // As a rule nothing is open before it.
         if self.slots.front().is_some_and(|slot| slot.seq <= self.settlement.received() && is_free(slot)) {
             return self.can_list(0).then_some(0);

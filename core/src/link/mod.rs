@@ -49,6 +49,7 @@ pub use self::handover::Acceptance;
 pub use self::handover::Decision;
 pub use self::handover::Handed;
 pub use self::handover::Handle;
+pub use self::handover::Lanes;
 pub use self::inbox::Config as InboxConfig;
 pub use self::inbox::Inbox;
 pub use self::known::Known;
@@ -190,18 +191,22 @@ impl Link {
         self.outbox.fail_fast();
     }
 
-    /// Hands the next message over to the application.
-    pub fn take(&mut self, now: Instant) -> Option<Delivery> {
-        if !(self.last_was_ephemeral && self.inbox.has_message()) {
+    /// Hands the next message of these lanes over to the application.
+    pub fn take(&mut self, lanes: Lanes<'_>, now: Instant) -> Option<Delivery> {
+        let takes_ephemerals = lanes.holds_ephemerals();
+        if takes_ephemerals && !(self.last_was_ephemeral && self.inbox.has_message(lanes)) {
             if let Some((key, payload)) = self.arrived.take() {
                 self.last_was_ephemeral = true;
                 return Some(Delivery::Ephemeral { key, payload });
             }
         }
-        self.last_was_ephemeral = false;
-        let handed = self.inbox.take(now, &mut self.known);
+        let handed = self.inbox.take(lanes, now, &mut self.known);
         self.owe_report(now);
+        self.last_was_ephemeral &= !takes_ephemerals;
         let Some(handed) = handed else {
+            if !takes_ephemerals {
+                return None;
+            }
             let (key, payload) = self.arrived.take()?;
             self.last_was_ephemeral = true;
             return Some(Delivery::Ephemeral { key, payload });
@@ -472,10 +477,10 @@ impl Link {
         Receipt { epoch, received, settled, except, seen: settlement.seen(), handed, is_final }
     }
 
-    /// Whether a message waits for the application.
+    /// Whether a message of these lanes waits for the application.
     #[must_use]
-    pub fn has_delivery(&self) -> bool {
-        self.inbox.has_message() || !self.arrived.is_empty()
+    pub fn has_delivery(&self, lanes: Lanes<'_>) -> bool {
+        self.inbox.has_message(lanes) || (lanes.holds_ephemerals() && !self.arrived.is_empty())
     }
 
     /// The sending side.
@@ -531,7 +536,7 @@ impl Link {
             return;
         }
         let settled = self.inbox.settlement().settled().get().saturating_sub(self.reported.settled.get());
-        if !self.inbox.has_message() || settled >= u64::from(self.config.window.count / 4).max(1) {
+        if !self.inbox.has_message(Lanes::All) || settled >= u64::from(self.config.window.count / 4).max(1) {
             self.report_due.arm(now);
         } else {
             self.report_due.arm_no_later_than(now + self.config.ack_delay);

@@ -17,6 +17,7 @@ use crate::id::InstanceId;
 use crate::link::Decision;
 use crate::link::Delivery;
 use crate::link::Handle;
+use crate::link::Lanes;
 use crate::server::command::Generation;
 use crate::server::command::PeerId;
 use crate::server::peer::Peer;
@@ -55,11 +56,11 @@ impl Ended {
     }
 
     /// Takes the next message of a connection's earlier lives, the earliest first.
-    pub(super) fn take(&mut self, cid: &ConnectionId, now: Instant) -> Option<Delivery> {
+    pub(super) fn take(&mut self, cid: &ConnectionId, lanes: Lanes<'_>, now: Instant) -> Option<Delivery> {
         for life in self.lives(cid) {
             let (peer, _) = self.peers.get_mut(&life).expect("the key was just found");
             peer.handle_timeout(now);
-            let delivery = peer.take(now);
+            let delivery = peer.take_from(lanes, now);
             self.look_after(&life);
             if delivery.is_some() {
                 return delivery;

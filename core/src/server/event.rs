@@ -81,6 +81,25 @@ impl From<Told> for PeerEvent {
     }
 }
 
+/// What a connection left undone when the server's patience was over. Everything else had its end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Unfinished {
+    /// Messages of the client that the application had taken and not decided about. The client cannot tell what became of them.
+    pub undecided: usize,
+    /// Messages to the client that were written and had no outcome. Their senders cannot tell what became of them.
+    pub unsettled: usize,
+    /// Messages to the client that were never written. They are not delivered.
+    pub unwritten: usize,
+}
+
+impl Unfinished {
+    /// Whether everything was finished.
+    #[must_use]
+    pub const fn is_nothing(&self) -> bool {
+        self.undecided == 0 && self.unsettled == 0 && self.unwritten == 0
+    }
+}
+
 /// How a connection ended on the server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -104,8 +123,8 @@ pub enum PeerClosed {
     Revoked,
     /// The server drained: it waited for the decisions that were out, said what became of everything, and stopped.
     Drained {
-        /// Whether everything had been decided about and settled by then.
-        in_time: bool,
+        /// What had not been decided about or settled when its patience was over.
+        unfinished: Unfinished,
     },
     /// The server stopped and lost the state.
     ShutDown,

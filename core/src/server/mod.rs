@@ -38,6 +38,7 @@ use crate::id::TransportId;
 use crate::link::Decision;
 use crate::link::Delivery;
 use crate::link::Handle;
+use crate::link::Lanes;
 use crate::link::Outgoing;
 use crate::rng::Rng;
 use crate::time::Clock;
@@ -58,6 +59,7 @@ pub use self::event::PeerClosed;
 pub use self::event::PeerEvent;
 pub use self::event::Refusal;
 pub use self::event::RegistryEvent;
+pub use self::event::Unfinished;
 pub use self::peer::Peer;
 pub use self::peer::PeerInput;
 pub use self::peer::PeerOutput;
@@ -260,11 +262,16 @@ impl Server {
     /// Hands the next message of a connection over to the application: see [`Peer::take`]. What came on an earlier one of this
     /// name, which its client has ended, comes first.
     pub fn take(&mut self, cid: &ConnectionId, now: Instant) -> Option<Delivery> {
+        self.take_from(cid, Lanes::All, now)
+    }
+
+    /// The same for some of the lanes: the others keep what they hold.
+    pub fn take_from(&mut self, cid: &ConnectionId, lanes: Lanes<'_>, now: Instant) -> Option<Delivery> {
         let now = self.clock.advance(now);
-        if let Some(delivery) = self.ended.take(cid, now) {
+        if let Some(delivery) = self.ended.take(cid, lanes, now) {
             return Some(delivery);
         }
-        self.command(cid, now, Peer::take).ok().flatten()
+        self.command(cid, now, |peer, now| peer.take_from(lanes, now)).ok().flatten()
     }
 
     /// Closes a connection's transport with a code and keeps the state.

@@ -177,7 +177,8 @@ impl Oracle {
                     PeerClosed::Fenced | _ => false,
                 };
                 check(has_cause, "J1", || format!("{cid} ended, and nobody wanted it: {reason:?}"))?;
-                if matches!(reason, PeerClosed::Flushed | PeerClosed::Drained { in_time: true }) {
+                let is_drained = matches!(reason, PeerClosed::Drained { unfinished } if unfinished.is_nothing());
+                if is_drained || *reason == PeerClosed::Flushed {
                     self.check_flushed(party)?;
                 }
                 self.ends.on_over(party, &self.rules, now)?;

@@ -36,6 +36,7 @@ use reattach::core::outcome::Unknown;
 use reattach::core::reconnect::Ended;
 use reattach::core::server::PeerClosed;
 use reattach::core::server::PeerEvent;
+use reattach::core::server::Unfinished;
 use reattach::core::wire::CloseCode;
 use reattach::core::wire::Payload;
 use tokio::io::AsyncRead;
@@ -229,7 +230,7 @@ async fn a_server_that_drains_waits_for_decisions_and_its_clients_come_back_to_t
     until(|| matches!(connection.try_send(number(9)), Err(ApiMisuse::Ended))).await;
     assert!(connection.try_recv().is_none(), "nothing more is handed over");
     handed.accept().unwrap();
-    assert_eq!(soon(draining).await.unwrap(), 0, "nobody was cut off");
+    assert_eq!(soon(draining).await.unwrap(), [], "nobody was cut off");
     assert_eq!(soon(accepted).await, Outcome::Delivered);
     assert_eq!(soon(waiting).await, Outcome::NotDelivered { reason: NotDelivered::Forgotten });
     let closed = soon(async {
@@ -240,7 +241,7 @@ async fn a_server_that_drains_waits_for_decisions_and_its_clients_come_back_to_t
         last
     })
     .await;
-    assert_eq!(closed, Some(PeerEvent::Closed { reason: PeerClosed::Drained { in_time: true } }));
+    assert_eq!(closed, Some(PeerEvent::Closed { reason: PeerClosed::Drained { unfinished: Unfinished::default() } }));
     assert!(soon(connection.recv()).await.is_none());
     let for_the_next = client.send(number(3)).await.unwrap();
     let successor = reattach::bind(&address, server_config()).await.unwrap();
@@ -256,7 +257,11 @@ async fn what_is_undecided_when_a_drain_runs_out_is_unknown() {
     let receipt = client.send(number(1)).await.unwrap();
     let handed = next(&connection).await;
     let delay = Duration::from_millis(200);
-    assert_eq!(soon(server.drain(Duration::from_millis(100), delay..=delay)).await, 1);
+    let undrained = soon(server.drain(Duration::from_millis(100), delay..=delay)).await;
+    let unfinished = Unfinished { undecided: 1, ..Unfinished::default() };
+    let [only] = &undrained[..] else { panic!("one connection: {undrained:?}") };
+    assert_eq!((only.id, only.unfinished), (connection.id(), unfinished));
+    assert_eq!(&only.principal, connection.principal());
     assert_eq!(soon(receipt).await, Outcome::Unknown { reason: Unknown::InHands });
     assert_eq!(handed.accept(), Err(ApiMisuse::Undecidable));
 }
@@ -267,7 +272,7 @@ async fn a_stranger_who_has_not_said_hello_is_sent_away_by_a_drain() {
     let stranger = TcpStream::connect(server.local_addr().unwrap()).await.unwrap();
     until(|| server.transports() == 1).await;
     let delay = Duration::ZERO;
-    assert_eq!(soon(server.drain(Duration::from_secs(20), delay..=delay)).await, 0);
+    assert_eq!(soon(server.drain(Duration::from_secs(20), delay..=delay)).await, []);
     assert_eq!(server.connections(), 0);
     drop(stranger);
 }

@@ -6,6 +6,7 @@ use futures_util::FutureExt as _;
 use reattach::ClientConfig;
 use reattach::ConnectError;
 use reattach::ConnectionState;
+use reattach::PeerState;
 use reattach::UrlError;
 use reattach::core::client::Closed;
 use reattach::core::client::Event;
@@ -16,6 +17,7 @@ use reattach::core::outcome::NotDelivered;
 use reattach::core::outcome::Outcome;
 use reattach::core::outcome::Unknown;
 use reattach::core::reconnect::GiveUp;
+use reattach::core::server::PeerClosed;
 use reattach::core::server::PeerEvent;
 
 use super::loopback::Record;
@@ -290,6 +292,34 @@ async fn a_watch_and_a_subscription_see_a_drop_and_the_return() {
     client.disconnect();
     while soon(events.next()).await.is_some() {}
     assert_eq!(events.missed(), 0);
+}
+
+#[tokio::test]
+async fn a_watch_of_the_servers_side_sees_a_drop_the_return_and_the_end() {
+    let (client, connection, _server) = pair().await;
+    let mut watch = connection.watch();
+    assert_eq!(watch.state(), PeerState::Attached);
+    client.suspend().unwrap();
+    until(|| watch.state() == PeerState::Detached).await;
+    client.reconnect().unwrap();
+    soon(async {
+        while watch.state() != PeerState::Attached {
+            watch.changed().await;
+        }
+    })
+    .await;
+    assert_eq!(watch.stats().resumed, 1);
+    // Before its welcome it could not say goodbye.
+    until(|| client.state() == ConnectionState::Attached).await;
+    client.disconnect();
+    soon(async {
+        while !matches!(watch.state(), PeerState::Closed(PeerClosed::ByPeer { .. })) {
+            watch.changed().await;
+        }
+    })
+    .await;
+    assert_eq!(connection.state(), watch.state());
+    soon(watch.changed()).await;
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
+mod byte_stream;
 mod clock;
 mod cuts;
 mod decisions;

@@ -18,6 +18,8 @@ use futures_util::future::select;
 use reattach_core::id::ConnectionId;
 use reattach_core::id::Name;
 use reattach_core::id::Principal;
+use reattach_core::server::PeerClosed;
+use reattach_core::server::Unfinished;
 use tracing::Instrument as _;
 
 use crate::connection::Connection;
@@ -47,6 +49,18 @@ impl Drop for Handle {
     fn drop(&mut self) {
         self.desk.shut_down();
     }
+}
+
+/// A connection that had not finished when [`Server::drain`] lost its patience.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Undrained {
+    /// The connection's name.
+    pub id: ConnectionId,
+    /// Whom it belonged to.
+    pub principal: Principal,
+    /// What it left undone.
+    pub unfinished: Unfinished,
 }
 
 /// How long a listener that cannot accept waits before it tries again: out of file descriptors, mostly.
@@ -160,17 +174,24 @@ impl Server {
     /// Stops in good order. Nothing more is handed over and nothing more can be sent; what is in the application's hands can be
     /// decided about, and what was sent can be settled, for as long as `patience` says. Then each connection ends with a last
     /// word that says what became of everything, and each client is asked to come back after a time of its own between the two
-    /// of `come_back`; then it shuts down. Returns how many connections had to be cut off.
-    pub async fn drain(&self, patience: Duration, come_back: RangeInclusive<Duration>) -> usize {
-        let connections = self.0.desk.drain(patience, &come_back);
-        let mut cut = 0;
-        for peer in connections {
+    /// of `come_back`; then it shuts down. Returns the connections that had not finished by then, and what they left undone: none
+    /// where everything has its end.
+    ///
+    /// Dropping the future does not stop the draining; the server is not shut down at the end of it then.
+    pub async fn drain(&self, patience: Duration, come_back: RangeInclusive<Duration>) -> Vec<Undrained> {
+        let mut undrained = Vec::new();
+        for peer in self.0.desk.drain(patience, &come_back) {
             peer.ended().await;
-            cut += usize::from(peer.lock().machine.has_been_cut());
+            let state = peer.lock();
+            if let Some(PeerClosed::Drained { unfinished }) = state.machine.closed() {
+                let (id, principal) = (state.machine.id().cid, state.machine.principal().clone());
+                undrained.push(Undrained { id, principal, unfinished: *unfinished });
+            }
         }
+        undrained.retain(|connection| !connection.unfinished.is_nothing());
         self.shut_down();
         self.closed().await;
-        cut
+        undrained
     }
 
     /// Stops at once and loses all state: the listener goes, transports are closed as going away, every connection ends and

@@ -9,6 +9,7 @@ use crate::id::Name;
 use crate::link::Decision;
 use crate::link::Delivery;
 use crate::link::Handle;
+use crate::link::Lanes;
 use crate::link::Outgoing;
 use crate::outcome::NotDelivered;
 use crate::outcome::Unknown;
@@ -59,8 +60,13 @@ impl Peer {
     /// Hands the next message over to the application. With automatic acceptance that accepts it: the client will be told that
     /// the application has it. With manual acceptance its lease begins, and [`Peer::decide`] ends it.
     pub fn take(&mut self, now: Instant) -> Option<Delivery> {
+        self.take_from(Lanes::All, now)
+    }
+
+    /// The same for some of the lanes: the others keep what they hold.
+    pub fn take_from(&mut self, lanes: Lanes<'_>, now: Instant) -> Option<Delivery> {
         let now = self.clock.advance(now);
-        self.connection.take(now)
+        self.connection.take(lanes, now)
     }
 
     /// Decides about a message in the application's hands, with manual acceptance.

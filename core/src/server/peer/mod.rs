@@ -31,6 +31,7 @@ use crate::id::Lane;
 use crate::id::Principal;
 use crate::id::TransportId;
 use crate::link::Continuity;
+use crate::link::Lanes;
 use crate::outcome::NotDelivered;
 use crate::outcome::Unknown;
 use crate::reconnect::Ended;
@@ -42,6 +43,7 @@ use crate::server::command::PeerId;
 use crate::server::config::Config;
 use crate::server::event::PeerClosed;
 use crate::server::event::PeerEvent;
+use crate::server::event::Unfinished;
 use crate::time::Clock;
 use crate::time::Instant;
 use crate::wire::Bye;
@@ -231,13 +233,19 @@ impl Peer {
     /// Whether [`Peer::take`] has something to hand over.
     #[must_use]
     pub fn has_delivery(&self) -> bool {
-        self.connection.link().has_delivery()
+        self.has_delivery_from(Lanes::All)
     }
 
-    /// Whether it ended with messages that nobody had decided about, or that had no outcome.
+    /// Whether [`Peer::take_from`] has something to hand over.
     #[must_use]
-    pub const fn has_been_cut(&self) -> bool {
-        matches!(self.closed, Some(PeerClosed::Cut | PeerClosed::Drained { in_time: false }))
+    pub fn has_delivery_from(&self, lanes: Lanes<'_>) -> bool {
+        self.connection.link().has_delivery(lanes)
+    }
+
+    /// How the connection ended, once it is over.
+    #[must_use]
+    pub const fn closed(&self) -> Option<&PeerClosed> {
+        self.closed.as_ref()
     }
 
     /// What it has counted.
@@ -454,7 +462,7 @@ impl Peer {
 
     fn close_if_flushed(&mut self) {
         let link = self.connection.link();
-        let is_waiting = self.drained.is_some() && link.inbox().has_in_hands();
+        let is_waiting = self.drained.is_some() && link.inbox().count_in_hands() > 0;
         if self.closing.poll_timeout().is_some() && link.outbox().is_empty() && !is_waiting {
             self.end_closing(PeerClosed::Flushed);
         }
@@ -467,8 +475,15 @@ impl Peer {
             self.outputs.push_back(PeerOutput::Write { transport, text });
         }
         self.drop_transport(CloseCode::RESTART);
-        let in_time = closed == PeerClosed::Flushed;
-        self.end_with_receipt(PeerClosed::Drained { in_time }, Unknown::Shutdown, NotDelivered::Shutdown);
+        let (inbox, outbox) = (self.connection.link().inbox(), self.connection.link().outbox());
+        let (undecided, unsettled, unwritten) = (inbox.count_in_hands(), outbox.written(), outbox.queued());
+        let unfinished = Unfinished { undecided, unsettled, unwritten };
+        debug_assert_eq!(
+            unfinished.is_nothing(),
+            closed == PeerClosed::Flushed,
+            "it ends early only if it is finished"
+        );
+        self.end_with_receipt(PeerClosed::Drained { unfinished }, Unknown::Shutdown, NotDelivered::Shutdown);
     }
 
     /// Ends the connection from this side, with a last word where somebody hears it.

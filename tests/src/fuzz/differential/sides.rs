@@ -21,6 +21,7 @@ use reattach_core::id::TransportId;
 use reattach_core::link::Decision;
 use reattach_core::link::Delivery;
 use reattach_core::link::Handed;
+use reattach_core::link::Lanes;
 use reattach_core::link::Outgoing;
 use reattach_core::outcome::SendFailed;
 use reattach_core::reconnect::Ended;
@@ -238,7 +239,7 @@ fn standing(connection: &Connection) -> (Report, Stats, [Seq; 3], ReportNo, u32,
     let mut stats = connection.stats();
     (stats.rtt, stats.pings) = (None, 0);
     let (received, settled) = flight.taken();
-    let (seqs, is_waiting) = ([flight.sent(), received, settled], link.has_delivery());
+    let (seqs, is_waiting) = ([flight.sent(), received, settled], link.has_delivery(Lanes::All));
     (link.report(), stats, seqs, flight.seen(), link.inbox().usage().count(), is_waiting)
 }
 
