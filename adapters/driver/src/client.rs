@@ -169,6 +169,8 @@ impl Client {
 
     /// A client that is connected: the first welcome has come. The very first connect is retried like any other.
     ///
+    /// Dropped before it returns, the client is gone, and its connection at the server, if there is one by then, expires.
+    ///
     /// # Errors
     ///
     /// [`ConnectError`] where the URL cannot be dialled or trying stopped.
@@ -330,6 +332,7 @@ impl Client {
     }
 
     /// Waits until the connection has ended and the server has been told and has hung up, or has had two seconds for it.
+    /// Cancel-safe.
     pub async fn closed(&self) {
         // The task hands its transport over to be seen off before it is counted out.
         self.0.task.none_left().await;

@@ -176,7 +176,7 @@ impl Connection {
         self.0.shared.close(patience).await;
     }
 
-    /// Waits until the connection has ended, whoever ended it.
+    /// Waits until the connection has ended, whoever ended it. Cancel-safe.
     pub async fn ended(&self) {
         self.0.shared.ended().await;
     }

@@ -76,7 +76,7 @@ impl Server {
         Self::with_address(runtime, config, None)
     }
 
-    /// A server that listens on an address such as `127.0.0.1:0`.
+    /// A server that listens on an address such as `127.0.0.1:0`. Dropped before it returns, nobody listens.
     ///
     /// # Errors
     ///
@@ -201,7 +201,7 @@ impl Server {
     }
 
     /// Waits, after [`Server::shut_down`], until every transport has been told and has hung up, or has had two seconds for it. A
-    /// program that ends before that cuts its clients off without a word.
+    /// program that ends before that cuts its clients off without a word. Cancel-safe.
     pub async fn closed(&self) {
         let desk = &self.0.desk;
         loop {
