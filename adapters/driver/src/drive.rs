@@ -12,8 +12,10 @@ use std::task::Poll;
 use std::time::Duration;
 
 use async_tungstenite::tungstenite::Message;
+use reattach_core::id::MessageId;
 use reattach_core::id::TransportId;
 use reattach_core::link::Lanes;
+use reattach_core::outcome::Outcome;
 use reattach_core::reconnect::OpenError;
 use reattach_core::server::Answer;
 use reattach_core::time::Instant;
@@ -25,6 +27,7 @@ use tracing::Span;
 use crate::closing::Closing;
 use crate::machine::Machine;
 use crate::machine::Output;
+use crate::meter::Meter;
 use crate::runtime::Runtime;
 use crate::runtime::Task;
 use crate::runtime::Timer;
@@ -68,6 +71,7 @@ pub(crate) struct Driver<M: Machine, O: Outside> {
     set_for: Option<Instant>,
     news: News,
     outputs: Vec<Output<M::Event>>,
+    meter: Meter,
     /// Whether there is something that has not been polled yet, and so cannot wake this task.
     has_unpolled: bool,
 }
@@ -102,6 +106,7 @@ impl<M: Machine, O: Outside> Driver<M, O> {
             set_for: None,
             news: News::default(),
             outputs: Vec::new(),
+            meter: Meter::new(M::SIDE),
             has_unpolled: false,
         };
         runtime.spawn(Task::new(driver.instrument(span)));
@@ -213,6 +218,7 @@ impl<M: Machine, O: Outside> Driver<M, O> {
         while let Some(output) = state.machine.poll_output() {
             match output {
                 Output::Event(event) => {
+                    count(&self.meter, M::outcome(&event));
                     if state.tell(&event) {
                         has_room = true;
                     } else {
@@ -231,6 +237,7 @@ impl<M: Machine, O: Outside> Driver<M, O> {
         if is_over {
             state.end_subscriptions();
         }
+        self.meter.measure(|| state.machine.stats(), state.machine.is_attached());
         let wake_at = state.machine.poll_timeout();
         state.armed = self.set_for.filter(|at| *at > now).into_iter().chain(wake_at).min();
         drop(guard);
@@ -261,9 +268,11 @@ impl<M: Machine, O: Outside> Driver<M, O> {
         let arrivals = std::mem::take(&mut state.arrivals);
         while let Some(output) = state.machine.poll_output() {
             if let Output::Event(event) = output {
+                count(&self.meter, M::outcome(&event));
                 _ = state.tell(&event);
             }
         }
+        self.meter.measure(|| state.machine.stats(), state.machine.is_attached());
         state.end_subscriptions();
         drop(state);
         // The registry let them in at the very moment that the connection ended.
@@ -352,6 +361,12 @@ impl<M: Machine, O: Outside> Driver<M, O> {
             true
         });
         has_flushed
+    }
+}
+
+fn count(meter: &Meter, told: Option<(MessageId, &Outcome)>) {
+    if let Some((_, outcome)) = told {
+        meter.count_outcome(outcome);
     }
 }
 

@@ -8,6 +8,22 @@
 //! There is no protocol here. What is written when, what is retried, what is lost and who is told: all that is decided in the
 //! core, and this crate does as it is told.
 
+//! # Measures
+//!
+//! With the feature `metrics` every connection is measured by the facade of the crate `metrics`: the program installs the
+//! recorder of its choice, before its first connection. Each measure has the label `side`, `client` or `server`.
+//!
+//! | measure | kind | what |
+//! |---|---|---|
+//! | `reattach_connections`, `reattach_connections_attached` | gauges | connections, and those that have a transport |
+//! | `reattach_attaches_total`, `reattach_resumes_total` | counters | transports attached, and those over which the epoch went on |
+//! | `reattach_outcomes_total` | counter | messages that have their outcome; label `outcome`: `delivered`, `rejected`, `not_delivered`, `unknown` |
+//! | `reattach_messages_written_total`, `reattach_messages_rewritten_total`, `reattach_messages_lost_total` | counters | reliable messages written, written again, lost on a live transport |
+//! | `reattach_messages_received_total`, `reattach_messages_duplicate_total`, `reattach_messages_handed_over_total` | counters | reliable messages that came, came again, were taken |
+//! | `reattach_messages_queued`, `reattach_messages_unsettled`, `reattach_messages_delayed`, `reattach_messages_untaken` | gauges | what stands in the queues of both directions |
+//! | `reattach_ephemerals_dropped_total`, `reattach_malformed_frames_total`, `reattach_gaps_total` | counters | what was dropped, what was skipped, time that was slept through |
+//! | `reattach_round_trip_seconds` | histogram | the smoothed round trip, whenever it was measured |
+
 #![forbid(unsafe_code)]
 
 mod byte_stream;
@@ -22,6 +38,11 @@ mod drive;
 mod duplex;
 mod held;
 mod machine;
+#[cfg(feature = "metrics")]
+mod meter;
+#[cfg(not(feature = "metrics"))]
+#[path = "no_meter.rs"]
+mod meter;
 mod mint;
 #[cfg(feature = "proxy")]
 mod proxy;

@@ -41,6 +41,9 @@ pub(crate) enum Output<E> {
 
 /// A machine of the core that holds one connection.
 pub(crate) trait Machine: Send + Unpin + 'static {
+    /// What its side is called.
+    const SIDE: &'static str;
+
     type Event: Clone + Send + Sync + Unpin + std::fmt::Debug + 'static;
 
     fn handle_opened(&mut self, transport: TransportId, opened: Result<Option<Token>, OpenError>, now: Instant);
@@ -62,6 +65,7 @@ pub(crate) trait Machine: Send + Unpin + 'static {
     fn has_delivery_from(&self, lanes: Lanes<'_>) -> bool;
     /// The epoch that it is in.
     fn epoch(&self) -> Option<Epoch>;
+    fn is_attached(&self) -> bool;
     /// How many messages take a place in the outbox.
     fn places_taken(&self) -> u32;
     fn stats(&self) -> Stats;
@@ -77,6 +81,8 @@ pub(crate) trait Machine: Send + Unpin + 'static {
 }
 
 impl Machine for Client {
+    const SIDE: &'static str = "client";
+
     type Event = client::Event;
 
     fn handle_opened(&mut self, transport: TransportId, opened: Result<Option<Token>, OpenError>, now: Instant) {
@@ -152,6 +158,10 @@ impl Machine for Client {
         self.connection().epoch()
     }
 
+    fn is_attached(&self) -> bool {
+        self.connection().transport().is_some()
+    }
+
     fn places_taken(&self) -> u32 {
         self.connection().link().outbox().usage().all().count()
     }
@@ -178,6 +188,8 @@ impl Machine for Client {
 }
 
 impl Machine for Peer {
+    const SIDE: &'static str = "server";
+
     type Event = PeerEvent;
 
     fn handle_opened(&mut self, _: TransportId, _: Result<Option<Token>, OpenError>, _: Instant) {
@@ -247,6 +259,10 @@ impl Machine for Peer {
 
     fn epoch(&self) -> Option<Epoch> {
         self.connection().epoch()
+    }
+
+    fn is_attached(&self) -> bool {
+        self.connection().transport().is_some()
     }
 
     fn places_taken(&self) -> u32 {
