@@ -1,9 +1,6 @@
 //! The adapter over real sockets: what came before the other side's goodbye.
 
-use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use reattach::Client;
@@ -14,12 +11,8 @@ use reattach::ServerConfig;
 use reattach::core::error::ApiMisuse;
 use reattach::core::id::Name;
 use reattach::core::link::Outgoing;
-use reattach::runtime::Io;
-use reattach::runtime::Listener;
-use reattach::runtime::Runtime;
-use reattach::runtime::Task;
-use reattach::runtime::Timer;
 
+use super::counting::Counting;
 use super::loopback::client_config;
 use super::loopback::code;
 use super::loopback::deciding;
@@ -30,44 +23,6 @@ use super::loopback::number_of;
 use super::loopback::pair_at;
 use super::loopback::soon;
 use super::loopback::until;
-
-/// The runtime, with its tasks counted.
-struct Counting {
-    runtime: Arc<dyn Runtime>,
-    alive: Arc<AtomicUsize>,
-}
-
-/// A task that is alive.
-struct Alive(Arc<AtomicUsize>);
-
-impl Drop for Alive {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
-impl Runtime for Counting {
-    fn spawn(&self, task: Task<()>) {
-        self.alive.fetch_add(1, Ordering::SeqCst);
-        let alive = Alive(Arc::clone(&self.alive));
-        self.runtime.spawn(Task::new(async move {
-            let _alive = alive;
-            task.await;
-        }));
-    }
-
-    fn timer(&self) -> Box<dyn Timer> {
-        self.runtime.timer()
-    }
-
-    fn dial(&self, host: String, port: u16) -> Task<io::Result<Box<dyn Io>>> {
-        self.runtime.dial(host, port)
-    }
-
-    fn listen(&self, address: String) -> Task<io::Result<Box<dyn Listener>>> {
-        self.runtime.listen(address)
-    }
-}
 
 /// A client has said goodbye; of two messages in a lane the first is in the application's hands.
 async fn left_with_two(config: ServerConfig) -> (Received, Connection, Server) {
@@ -210,12 +165,11 @@ async fn whoever_waits_on_a_drained_connection_that_its_client_ended_is_told_at_
 
 #[tokio::test]
 async fn nothing_is_left_once_the_handles_are_gone() {
-    let counted = Arc::new(AtomicUsize::new(0));
-    let runtime = Arc::new(Counting { runtime: crate::runtime(), alive: Arc::clone(&counted) });
-    let alive = || counted.load(Ordering::SeqCst);
+    let runtime = Arc::new(Counting::new(crate::runtime()));
+    let alive = || runtime.alive();
     let server = Server::bind(Arc::<Counting>::clone(&runtime), "127.0.0.1:0", deciding(|_| {})).await.unwrap();
     let url = format!("ws://{}/", server.local_addr().unwrap());
-    let client = soon(Client::connect(runtime, &url, client_config())).await.unwrap();
+    let client = soon(Client::connect(Arc::<Counting>::clone(&runtime), &url, client_config())).await.unwrap();
     let connection = soon(server.accept()).await.unwrap();
     for value in 1..=3 {
         client.send(number(value)).await.unwrap();

@@ -5,6 +5,7 @@
 
 mod byte_stream;
 mod clock;
+pub(crate) mod counting;
 mod cuts;
 mod decisions;
 mod duplex;
