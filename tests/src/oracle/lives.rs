@@ -74,7 +74,7 @@ impl Oracle {
             (Restart::Current, _) => self.hands.on_restarted(is_server, &mut self.messages),
             (Restart::Stale, Some(copy)) => {
                 self.hands.on_sealed(is_server, true, &mut self.messages);
-                self.messages.on_server_copied(&copy.messages);
+                self.messages.on_server_copied(&copy.messages, now);
             }
             (Restart::Stale | Restart::Lost, _) => {
                 self.messages.on_gone(is_server);

@@ -384,7 +384,11 @@ impl Messages {
     }
 
     /// The server's applications know again what they knew then.
-    pub(super) fn on_server_copied(&mut self, then: &Self) {
+    pub(super) fn on_server_copied(&mut self, then: &Self, now: Instant) {
+        // A lease may have been over then, and the name of what nobody decided about is remembered.
+        for (number, _) in then.leases_of_server().filter(|(_, lease)| *lease <= now) {
+            self.record(number).is_abandoned = true;
+        }
         self.owed.retain(|party, _| matches!(party, Party::Client(_)));
         let copied: Vec<_> = then.owed.iter().filter(|(party, _)| matches!(party, Party::Server(_))).collect();
         for (party, owed) in copied {
@@ -395,6 +399,15 @@ impl Messages {
         self.newest.retain(|(to, ..), _| matches!(to, Party::Client(_)));
         let copied = then.newest.iter().filter(|((to, ..), _)| matches!(to, Party::Server(_)));
         self.newest.extend(copied.map(|(key, newest)| (key.clone(), *newest)));
+    }
+
+    /// The leases that the server's applications were given and did not use.
+    fn leases_of_server(&self) -> impl Iterator<Item = (u32, Instant)> {
+        let of_server = |record: &Record| {
+            let holders = record.holders.iter().filter(|(party, _)| matches!(party, Party::Server(_)));
+            holders.filter_map(|(_, holder)| holder.lease).max()
+        };
+        self.records.iter().filter_map(move |(number, record)| Some((*number, of_server(record)?)))
     }
 
     /// Another party knows what one knew then.

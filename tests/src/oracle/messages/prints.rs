@@ -75,6 +75,10 @@ impl Messages {
             (party, owed.len()).hash(hasher);
             owed.iter().for_each(|(id, owed)| self.fingerprint_owed(*party, id, owed, lens, hasher));
         }
+        for (number, lease) in then.leases_of_server() {
+            number.hash(hasher);
+            time_of(Some(lease), lens, hasher);
+        }
     }
 
     fn fingerprint_owed(&self, of: Party, id: &MessageId, owed: &Owed, lens: &Lens<'_>, hasher: &mut impl Hasher) {
