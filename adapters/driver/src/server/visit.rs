@@ -190,6 +190,7 @@ impl Visitor<'_> {
                 if !state.is_driven {
                     return self.desk.closing.see_off(socket, CloseCode::ENDED);
                 }
+                state.arrivals.reserve_exact(1);
                 state.arrivals.push((self.transport, socket));
                 state.machine.handle_command(command, peer.now());
                 drop(state);

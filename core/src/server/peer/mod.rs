@@ -182,6 +182,10 @@ impl Peer {
     /// The next thing to do. Poll until there is none, then wait.
     pub fn poll_output(&mut self) -> Option<PeerOutput> {
         if let Some(output) = self.outputs.pop_front() {
+            if self.outputs.is_empty() {
+                // There are some when it attaches, and then no more for long.
+                self.outputs.shrink_to_fit();
+            }
             return Some(output);
         }
         if let Some(notice) = self.connection.link_mut().poll_notice() {
