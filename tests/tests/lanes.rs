@@ -16,6 +16,7 @@ use harness::world::in_lane;
 use harness::world::manual;
 use harness::world::patient;
 use harness::world::payload;
+use harness::world::secrets;
 use reattach_core::client;
 use reattach_core::error::ApiMisuse;
 use reattach_core::id::Lane;
@@ -259,4 +260,30 @@ fn a_lane_can_be_taken_from_alone_and_the_others_without_it() {
     assert_eq!(rest, ["5", "1", "3"]);
     assert_eq!(take(Lanes::All).as_deref(), Some("4"));
     assert_eq!(take(Lanes::All), None);
+}
+
+#[test]
+fn a_server_says_from_which_connections_something_can_be_taken_also_when_they_have_ended() {
+    let mut world = World::attached();
+    world.add_client(patient(), secrets(2));
+    world.run_for(SECOND);
+    let deliverable = |world: &World| world.server.deliverable().copied().collect::<Vec<_>>();
+    world.is_reading = false;
+    let cid = world.cid();
+    world.send_up("1");
+    world.send_up("2");
+    assert_eq!(deliverable(&world), []);
+    world.run_for(SECOND);
+    assert_eq!(deliverable(&world), [cid]);
+    assert!(world.server.take(&cid, world.now).is_some());
+    world.run_for(SECOND);
+    assert_eq!(deliverable(&world), [cid], "another one waits");
+    let now = world.now;
+    world.client().client.disconnect(now);
+    world.run_for(SECOND);
+    assert!(world.server.connections().all(|other| *other != cid), "it has ended");
+    assert_eq!(deliverable(&world), [cid]);
+    assert!(world.server.take(&cid, world.now).is_some());
+    world.run_for(SECOND);
+    assert_eq!(deliverable(&world), []);
 }

@@ -55,6 +55,14 @@ impl Ended {
         }
     }
 
+    /// The connections from whose earlier lives something can be taken, each once.
+    pub(super) fn deliverable(&self) -> impl Iterator<Item = &ConnectionId> {
+        let lives = self.peers.iter().filter(|(_, (peer, _))| peer.has_delivery()).map(|(id, _)| &id.cid);
+        // They are in the order of their names.
+        let mut last = None;
+        lives.filter(move |cid| last.replace(*cid) != Some(*cid))
+    }
+
     /// Takes the next message of a connection's earlier lives, the earliest first.
     pub(super) fn take(&mut self, cid: &ConnectionId, lanes: Lanes<'_>, now: Instant) -> Option<Delivery> {
         for life in self.lives(cid) {

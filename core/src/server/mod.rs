@@ -170,6 +170,8 @@ pub struct Server {
     routes: BTreeMap<TransportId, ConnectionId>,
     /// Peers that may have outputs.
     dirty: BTreeSet<ConnectionId>,
+    /// Peers from which something can be taken, but for those that are dirty, which may have changed since.
+    deliverable: BTreeSet<ConnectionId>,
     /// When each peer wants to be woken.
     timers: ExpiringMap<ConnectionId, ()>,
     outputs: VecDeque<Output>,
@@ -188,6 +190,7 @@ impl Server {
             ended: Ended::default(),
             routes: BTreeMap::new(),
             dirty: BTreeSet::new(),
+            deliverable: BTreeSet::new(),
             timers: ExpiringMap::default(),
             outputs: VecDeque::new(),
             rng: Rng::new(0),
@@ -411,7 +414,7 @@ impl Server {
                 Some(output) => self.forward(cid, output),
                 None => {
                     self.dirty.remove(&cid);
-                    self.set_timer(cid);
+                    self.look_after(cid);
                 }
             }
         }
@@ -438,6 +441,12 @@ impl Server {
     /// The connections that have a peer, by name.
     pub fn connections(&self) -> impl Iterator<Item = &ConnectionId> {
         self.peers.keys()
+    }
+
+    /// The connections from which [`Server::take`] has something to hand over, by name, once every output was polled. Their number
+    /// is what it costs, and not that of all connections.
+    pub fn deliverable(&self) -> impl Iterator<Item = &ConnectionId> {
+        self.deliverable.iter().chain(self.ended.deliverable().filter(|cid| !self.deliverable.contains(cid)))
     }
 
     fn tell_peer(&mut self, transport: TransportId, input: PeerInput<'_>, now: Instant) -> bool {
@@ -527,10 +536,15 @@ impl Server {
         }
     }
 
-    /// When to wake a peer that has nothing more to say. One that is over is kept only while its last messages may be taken,
+    /// Whether something can be taken from a peer that has nothing more to say, and when to wake it. One that is over is kept only while its last messages may be taken,
     /// as long as a detached connection would be.
-    fn set_timer(&mut self, cid: ConnectionId) {
+    fn look_after(&mut self, cid: ConnectionId) {
         let peer = &self.peers[&cid];
+        if peer.has_delivery() && !peer.is_over() {
+            self.deliverable.insert(cid);
+        } else {
+            self.deliverable.remove(&cid);
+        }
         if peer.is_over() {
             self.timers.remove(&cid);
             let peer = self.peers.remove(&cid).expect("the peer was just looked at");
