@@ -446,7 +446,7 @@ fn what_stands_above_a_gap_is_not_waited_for_after_a_goodbye() {
     assert!(lone.client.take(lone.now).is_some());
     lone.hear(r#"{"t":"bye","code":1000,"end":true,"received":0,"settled":0,"final":true}"#);
     let inbox = lone.client.connection().link().inbox();
-    assert_eq!((inbox.has_in_hands(), inbox.held_up_until()), (true, None));
+    assert_eq!((inbox.count_in_hands(), inbox.held_up_until()), (1, None));
 }
 
 #[test]

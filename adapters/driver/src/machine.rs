@@ -80,10 +80,85 @@ pub(crate) trait Machine: Send + Unpin + 'static {
     fn outcome(event: &Self::Event) -> Option<(MessageId, &Outcome)>;
 }
 
+/// What both machines have under the same name.
+macro_rules! forward {
+    () => {
+        fn handle_timeout(&mut self, now: Instant) {
+            Self::handle_timeout(self, now);
+        }
+
+        fn poll_timeout(&self) -> Option<Instant> {
+            Self::poll_timeout(self)
+        }
+
+        fn send(&mut self, message: Outgoing, now: Instant) -> Result<MessageId, ApiMisuse> {
+            Self::send(self, message, now)
+        }
+
+        fn send_ephemeral(&mut self, key: Name, payload: Payload, now: Instant) -> Result<(), ApiMisuse> {
+            Self::send_ephemeral(self, key, payload, now)
+        }
+
+        fn take_from(&mut self, lanes: Lanes<'_>, now: Instant) -> Option<Delivery> {
+            Self::take_from(self, lanes, now)
+        }
+
+        fn decide(&mut self, handle: Handle, decision: Decision, now: Instant) -> Result<(), ApiMisuse> {
+            Self::decide(self, handle, decision, now)
+        }
+
+        fn extend(&mut self, handle: Handle, lease: Duration, now: Instant) -> Result<(), ApiMisuse> {
+            Self::extend(self, handle, lease, now)
+        }
+
+        fn close(&mut self, patience: Duration, now: Instant) {
+            Self::close(self, patience, now);
+        }
+
+        fn disconnect(&mut self, now: Instant) {
+            Self::disconnect(self, now);
+        }
+
+        fn has_delivery_from(&self, lanes: Lanes<'_>) -> bool {
+            Self::has_delivery_from(self, lanes)
+        }
+
+        fn epoch(&self) -> Option<Epoch> {
+            self.connection().epoch()
+        }
+
+        fn is_attached(&self) -> bool {
+            self.connection().transport().is_some()
+        }
+
+        fn places_taken(&self) -> u32 {
+            self.connection().link().outbox().usage().all().count()
+        }
+
+        fn stats(&self) -> Stats {
+            Self::stats(self)
+        }
+
+        fn is_over(&self) -> bool {
+            Self::is_over(self)
+        }
+
+        fn held_up_until(&self) -> Option<Instant> {
+            self.connection().link().inbox().held_up_until()
+        }
+
+        fn outcome(event: &Self::Event) -> Option<(MessageId, &Outcome)> {
+            event.outcome()
+        }
+    };
+}
+
 impl Machine for Client {
     const SIDE: &'static str = "client";
 
     type Event = client::Event;
+
+    forward!();
 
     fn handle_opened(&mut self, transport: TransportId, opened: Result<Option<Token>, OpenError>, now: Instant) {
         let input = match opened {
@@ -105,10 +180,6 @@ impl Machine for Client {
         self.handle_input(client::Input::Closed { transport, code }, now);
     }
 
-    fn handle_timeout(&mut self, now: Instant) {
-        Self::handle_timeout(self, now);
-    }
-
     fn poll_output(&mut self) -> Option<Output<Self::Event>> {
         Some(match Self::poll_output(self)? {
             client::Output::Open { transport } => Output::Open { transport },
@@ -118,72 +189,8 @@ impl Machine for Client {
         })
     }
 
-    fn poll_timeout(&self) -> Option<Instant> {
-        Self::poll_timeout(self)
-    }
-
-    fn send(&mut self, message: Outgoing, now: Instant) -> Result<MessageId, ApiMisuse> {
-        Self::send(self, message, now)
-    }
-
-    fn send_ephemeral(&mut self, key: Name, payload: Payload, now: Instant) -> Result<(), ApiMisuse> {
-        Self::send_ephemeral(self, key, payload, now)
-    }
-
-    fn take_from(&mut self, lanes: Lanes<'_>, now: Instant) -> Option<Delivery> {
-        Self::take_from(self, lanes, now)
-    }
-
-    fn decide(&mut self, handle: Handle, decision: Decision, now: Instant) -> Result<(), ApiMisuse> {
-        Self::decide(self, handle, decision, now)
-    }
-
-    fn extend(&mut self, handle: Handle, lease: Duration, now: Instant) -> Result<(), ApiMisuse> {
-        Self::extend(self, handle, lease, now)
-    }
-
-    fn close(&mut self, patience: Duration, now: Instant) {
-        Self::close(self, patience, now);
-    }
-
-    fn disconnect(&mut self, now: Instant) {
-        Self::disconnect(self, now);
-    }
-
-    fn has_delivery_from(&self, lanes: Lanes<'_>) -> bool {
-        Self::has_delivery_from(self, lanes)
-    }
-
-    fn epoch(&self) -> Option<Epoch> {
-        self.connection().epoch()
-    }
-
-    fn is_attached(&self) -> bool {
-        self.connection().transport().is_some()
-    }
-
-    fn places_taken(&self) -> u32 {
-        self.connection().link().outbox().usage().all().count()
-    }
-
-    fn stats(&self) -> Stats {
-        Self::stats(self)
-    }
-
-    fn is_over(&self) -> bool {
-        Self::is_over(self)
-    }
-
     fn is_expecting(&self) -> bool {
         !matches!(self.status(), Status::Closed(_) | Status::Failed(_) | Status::Superseded)
-    }
-
-    fn held_up_until(&self) -> Option<Instant> {
-        self.connection().link().inbox().held_up_until()
-    }
-
-    fn outcome(event: &Self::Event) -> Option<(MessageId, &Outcome)> {
-        event.outcome()
     }
 }
 
@@ -191,6 +198,8 @@ impl Machine for Peer {
     const SIDE: &'static str = "server";
 
     type Event = PeerEvent;
+
+    forward!();
 
     fn handle_opened(&mut self, _: TransportId, _: Result<Option<Token>, OpenError>, _: Instant) {
         unreachable!("a server opens no transports");
@@ -208,10 +217,6 @@ impl Machine for Peer {
         self.handle_input(PeerInput::Closed { transport, code }, now);
     }
 
-    fn handle_timeout(&mut self, now: Instant) {
-        Self::handle_timeout(self, now);
-    }
-
     fn poll_output(&mut self) -> Option<Output<Self::Event>> {
         Some(match Self::poll_output(self)? {
             PeerOutput::Write { transport, text } => Output::Write { transport, text },
@@ -221,71 +226,7 @@ impl Machine for Peer {
         })
     }
 
-    fn poll_timeout(&self) -> Option<Instant> {
-        Self::poll_timeout(self)
-    }
-
-    fn send(&mut self, message: Outgoing, now: Instant) -> Result<MessageId, ApiMisuse> {
-        Self::send(self, message, now)
-    }
-
-    fn send_ephemeral(&mut self, key: Name, payload: Payload, now: Instant) -> Result<(), ApiMisuse> {
-        Self::send_ephemeral(self, key, payload, now)
-    }
-
-    fn take_from(&mut self, lanes: Lanes<'_>, now: Instant) -> Option<Delivery> {
-        Self::take_from(self, lanes, now)
-    }
-
-    fn decide(&mut self, handle: Handle, decision: Decision, now: Instant) -> Result<(), ApiMisuse> {
-        Self::decide(self, handle, decision, now)
-    }
-
-    fn extend(&mut self, handle: Handle, lease: Duration, now: Instant) -> Result<(), ApiMisuse> {
-        Self::extend(self, handle, lease, now)
-    }
-
-    fn close(&mut self, patience: Duration, now: Instant) {
-        Self::close(self, patience, now);
-    }
-
-    fn disconnect(&mut self, now: Instant) {
-        Self::disconnect(self, now);
-    }
-
-    fn has_delivery_from(&self, lanes: Lanes<'_>) -> bool {
-        Self::has_delivery_from(self, lanes)
-    }
-
-    fn epoch(&self) -> Option<Epoch> {
-        self.connection().epoch()
-    }
-
-    fn is_attached(&self) -> bool {
-        self.connection().transport().is_some()
-    }
-
-    fn places_taken(&self) -> u32 {
-        self.connection().link().outbox().usage().all().count()
-    }
-
-    fn stats(&self) -> Stats {
-        Self::stats(self)
-    }
-
-    fn is_over(&self) -> bool {
-        Self::is_over(self)
-    }
-
     fn is_expecting(&self) -> bool {
         !Self::is_over(self)
-    }
-
-    fn held_up_until(&self) -> Option<Instant> {
-        self.connection().link().inbox().held_up_until()
-    }
-
-    fn outcome(event: &Self::Event) -> Option<(MessageId, &Outcome)> {
-        event.outcome()
     }
 }

@@ -76,14 +76,21 @@ pub(crate) trait Side: Clone + Send + Sync + 'static {
     fn watch(&self, tally: Arc<Tally>);
 }
 
-impl Side for Client {
-    async fn send(&self, payload: Payload) -> Result<Receipt, ApiMisuse> {
-        Self::send(self, payload).await
-    }
+/// What both sides' handles have under the same name.
+macro_rules! forward {
+    () => {
+        async fn send(&self, payload: Payload) -> Result<Receipt, ApiMisuse> {
+            Self::send(self, payload).await
+        }
 
-    async fn recv(&self) -> Option<Received> {
-        Self::recv(self).await
-    }
+        async fn recv(&self) -> Option<Received> {
+            Self::recv(self).await
+        }
+    };
+}
+
+impl Side for Client {
+    forward!();
 
     fn watch(&self, tally: Arc<Tally>) {
         let mut events = self.events();
@@ -100,13 +107,7 @@ impl Side for Client {
 }
 
 impl Side for Connection {
-    async fn send(&self, payload: Payload) -> Result<Receipt, ApiMisuse> {
-        Self::send(self, payload).await
-    }
-
-    async fn recv(&self) -> Option<Received> {
-        Self::recv(self).await
-    }
+    forward!();
 
     fn watch(&self, tally: Arc<Tally>) {
         let mut events = self.events();
