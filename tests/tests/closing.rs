@@ -20,6 +20,7 @@ use reattach_core::error::ApiMisuse;
 use reattach_core::id::InstanceId;
 use reattach_core::link::Acceptance;
 use reattach_core::link::Decision;
+use reattach_core::link::Lanes;
 use reattach_core::outcome::NotDelivered;
 use reattach_core::outcome::Outcome;
 use reattach_core::outcome::Unknown;
@@ -446,7 +447,7 @@ fn what_stands_above_a_gap_is_not_waited_for_after_a_goodbye() {
     assert!(lone.client.take(lone.now).is_some());
     lone.hear(r#"{"t":"bye","code":1000,"end":true,"received":0,"settled":0,"final":true}"#);
     let inbox = lone.client.connection().link().inbox();
-    assert_eq!((inbox.count_in_hands(), inbox.held_up_until()), (1, None));
+    assert_eq!((inbox.count_in_hands(), inbox.held_up_until(Lanes::All)), (1, None));
 }
 
 #[test]

@@ -41,6 +41,7 @@ use reattach_core::server;
 use reattach_core::server::Admission;
 use reattach_core::server::Answer;
 use reattach_core::server::Command;
+use reattach_core::server::Output;
 use reattach_core::server::PeerClosed;
 use reattach_core::server::PeerEvent;
 use reattach_core::server::Registry;
@@ -345,13 +346,13 @@ fn credentials_that_run_out_close_the_transport_and_keep_the_state() {
     let first = admit(&mut lone, 1, None, Some(15 * SECOND));
     lone.hear(first, r#"{"t":"msg","seq":1,"d":"kept"}"#);
     let outputs = lone.wait(15 * SECOND - Duration::from_micros(1));
-    assert!(!outputs.iter().any(|output| matches!(output, server::Output::Close { .. })));
+    assert!(!outputs.iter().any(|output| matches!(output, Output::Close { .. })));
     let outputs = lone.wait(Duration::from_micros(1));
-    let close = server::Output::Close { transport: first, code: CloseCode::UNAUTHENTICATED };
+    let close = Output::Close { transport: first, code: CloseCode::UNAUTHENTICATED };
     assert!(outputs.contains(&close), "{outputs:?}");
     let cid = hello(1).cid;
     let event = PeerEvent::Detached { ended: Ended::CredentialsExpired };
-    assert!(outputs.contains(&server::Output::Peer { cid, event }), "{outputs:?}");
+    assert!(outputs.contains(&Output::Peer { cid, event }), "{outputs:?}");
     let current = lone.server.peer(&cid).unwrap().connection().epoch();
     let second = admit(&mut lone, 2, current, Some(15 * SECOND));
     assert_ne!(first, second);
@@ -513,7 +514,7 @@ fn credentials_that_run_out_while_the_server_drains_cost_nobody_the_last_word() 
     lone.drain();
     lone.now = lone.now + 5 * SECOND;
     lone.server.handle_timeout(lone.now);
-    let is_last_word = |output: &server::Output| matches!(output, server::Output::Write { text, .. } if text.contains(r#""received":2"#) && text.contains(r#""final":true"#));
+    let is_last_word = |output: &Output| matches!(output, Output::Write { text, .. } if text.contains(r#""received":2"#) && text.contains(r#""final":true"#));
     assert!(lone.drain().iter().any(is_last_word));
 }
 
@@ -554,4 +555,35 @@ fn a_draining_server_hands_nothing_over_of_an_epoch_that_begins_meanwhile() {
     assert_ne!(lone.server.peer(&cid).unwrap().connection().epoch(), epoch);
     lone.hear_message(transport, 1, "2");
     assert_eq!(lone.server.take(&cid, lone.now), None);
+}
+
+#[test]
+fn a_lease_and_credentials_that_run_out_together_leave_nothing_undone_in_a_drain() {
+    let (mut lone, transport) = admitted_for(5 * SECOND);
+    lone.hear(transport, r#"{"t":"msg","seq":1,"d":1}"#);
+    let cid = hello(1).cid;
+    let taken = lone.server.take(&cid, lone.now).expect("it came");
+    lone.server.extend(&cid, taken.handle().unwrap(), 4 * SECOND, lone.now).unwrap();
+    lone.server.drain(20 * SECOND, (SECOND, SECOND), lone.now);
+    lone.drain();
+    lone.now = lone.now + 5 * SECOND;
+    lone.server.handle_timeout(lone.now);
+    let ends = lone.drain().into_iter().filter_map(|output| match output {
+        Output::Peer { event: PeerEvent::Closed { reason }, .. } => Some(reason),
+        Output::Peer { .. } | Output::Write { .. } | Output::Close { .. } | Output::Authenticate { .. } => None,
+        Output::Registry(_) => None,
+    });
+    assert_eq!(ends.collect::<Vec<_>>(), [PeerClosed::Drained { unfinished: Unfinished::default() }]);
+}
+
+#[test]
+fn a_drain_counts_what_was_written_and_has_no_outcome() {
+    let mut world = World::attached();
+    world.clients[0].is_reading = false;
+    world.send_down("taken by nobody");
+    world.run_for(SECOND);
+    drain(&mut world, 5 * SECOND);
+    world.run_for(6 * SECOND);
+    let unfinished = Unfinished { unsettled: 1, ..Unfinished::default() };
+    assert_eq!(ends(&world), [PeerClosed::Drained { unfinished }]);
 }

@@ -1,9 +1,8 @@
 //! A lane as a stream of bytes both ways, for code that is written against [`AsyncRead`] and [`AsyncWrite`].
 //!
-//! Bytes travel in ordinary messages of the lane, so the wire knows nothing of them. Each carries an array: how many bytes went
-//! before, and its own bytes in Base64 (RFC 4648, 4); without the second it is the end. The count is what tells a reader that it
-//! came in the middle: a server that has lost its state, with a client that goes on writing, would otherwise be read from there
-//! without a word.
+//! Bytes travel in ordinary messages of the lane, so the wire knows nothing of them. `PROTOCOL.md` of the core describes what is
+//! in them, in its section 16. Each says how many bytes went before: that is what tells a reader that it came in the middle. A
+//! server that has lost its state, with a client that goes on writing, would otherwise be read from there without a word.
 
 use std::collections::VecDeque;
 use std::future::Future as _;
@@ -49,9 +48,16 @@ pub enum StreamError {
     /// ([`io::ErrorKind::ConnectionReset`]).
     #[error("the connection began anew, and bytes on their way may be lost")]
     Reset,
-    /// The connection has ended before the stream did ([`io::ErrorKind::UnexpectedEof`]).
+    /// The connection has ended before the stream did, or a client has stopped trying ([`io::ErrorKind::UnexpectedEof`]). The
+    /// latter may go on after [`Client::reconnect`].
     #[error("the connection ended before the stream did")]
     Ended,
+    /// The other side's writer failed, or was dropped before it was closed ([`io::ErrorKind::ConnectionAborted`]).
+    #[error("the stream was broken off by whoever wrote it")]
+    Aborted,
+    /// It was closed ([`io::ErrorKind::BrokenPipe`]).
+    #[error("the stream was closed")]
+    Closed,
     /// What was written did not arrive ([`io::ErrorKind::BrokenPipe`]).
     #[error("bytes that were written did not arrive: {0}")]
     Failed(Outcome),
@@ -76,7 +82,8 @@ impl From<StreamError> for io::Error {
         let kind = match &error {
             StreamError::Reset => io::ErrorKind::ConnectionReset,
             StreamError::Ended => io::ErrorKind::UnexpectedEof,
-            StreamError::Failed(_) | StreamError::Unsendable(_) => io::ErrorKind::BrokenPipe,
+            StreamError::Aborted => io::ErrorKind::ConnectionAborted,
+            StreamError::Closed | StreamError::Failed(_) | StreamError::Unsendable(_) => io::ErrorKind::BrokenPipe,
             StreamError::NoBytes | StreamError::Misplaced { .. } => io::ErrorKind::InvalidData,
         };
         Self::new(kind, error)
@@ -86,18 +93,20 @@ impl From<StreamError> for io::Error {
 /// A lane as a stream of bytes both ways: [`AsyncRead`] and [`AsyncWrite`] of `futures`. Made with [`Client::byte_stream`] or
 /// [`Connection::byte_stream`], on both sides for the same lane.
 ///
-/// Bytes arrive once and in order, across any number of dropped sockets, or the reader and the writer get an error that holds
-/// a [`StreamError`]. An error is for good. A reader that does not read stops its writer, and leaves room for other lanes.
+/// Bytes arrive once and in order, across any number of dropped sockets, or the reader gets an error that holds a [`StreamError`],
+/// and so does the writer where a message of its did not arrive. But for [`StreamError::Ended`] an error is for good. A reader that
+/// does not read stops its writer, and leaves room for other lanes.
 ///
-/// - *Reading* takes messages out of the lane, which `recv` does not see any more. With manual acceptance a message is accepted
-///   once its last byte was read. The end comes when the writer was closed.
+/// - *Reading* takes messages out of the lane, which `recv` does not see while the stream is there. With manual acceptance each is
+///   accepted when it is taken: a reader holds the bytes of one. The end comes when the writer was closed. Of bytes that a reader
+///   cannot make sense of, the writer hears only where acceptance is manual: then they are rejected.
 /// - *Writing* puts bytes into the outbox, as many as fit into a message, and waits for room there. *Flushing* is done at once,
 ///   for nothing is held back. *Closing* writes the end and waits until the other side has taken everything. A message that did
-///   not arrive fails the next write, or the closing.
+///   not arrive fails the next write, or the closing, and the other side is told that the stream is broken off.
 ///
-/// It keeps the connection alive. Dropped without closing it leaves its reader waiting for more, until the connection ends.
-/// Dropping a future that reads or writes loses nothing: bytes that it has not returned were not taken, and bytes whose write
-/// it did not report were not written.
+/// It keeps the connection alive. Dropped before it was closed, once something was written, it breaks the stream off. What comes
+/// in the lane after it was dropped goes to whoever receives: a lane is for one stream. Dropping a future that reads or writes
+/// loses nothing: bytes that it has not returned were not taken, and bytes whose write it did not report were not written.
 #[derive(Debug)]
 pub struct ByteStream {
     held: Held,
@@ -113,10 +122,9 @@ struct Reader {
     epoch: Option<Epoch>,
     /// How many bytes came.
     offset: u64,
-    /// Bytes that came and were not read, from the place beside on, and the message that they came in.
+    /// Bytes that came and were not read, from the place beside on.
     bytes: Vec<u8>,
     read: usize,
-    message: Option<Received>,
     has_ended: bool,
     error: Option<StreamError>,
 }
@@ -124,7 +132,8 @@ struct Reader {
 #[derive(Debug)]
 struct Writer {
     listener: Option<EventListener>,
-    epoch: Option<Epoch>,
+    /// The epoch in which the first bytes were sent, where there was one, and how many had begun by then.
+    begun: Option<(Option<Epoch>, u64)>,
     /// How many bytes were sent.
     offset: u64,
     /// The most bytes in a message.
@@ -151,7 +160,7 @@ impl ByteStream {
         }
         let writer = Writer {
             listener: None,
-            epoch: None,
+            begun: None,
             offset: 0,
             chunk: CHUNK,
             receipts: VecDeque::new(),
@@ -170,6 +179,9 @@ impl ByteStream {
 
 impl Drop for ByteStream {
     fn drop(&mut self) {
+        if self.writer.offset > 0 && !self.writer.has_ended && self.writer.error.is_none() {
+            self.writer.break_off(&self.held, &self.lane);
+        }
         self.held.release(&self.lane);
     }
 }
@@ -192,7 +204,7 @@ impl AsyncRead for ByteStream {
                     reader.take_in(received);
                 }
                 Taken::InAnotherEpoch => reader.error = Some(StreamError::Reset),
-                Taken::Nothing => reader.error = Some(StreamError::Ended),
+                Taken::Nothing => return Poll::Ready(Err(StreamError::Ended.into())),
             }
         }
         Poll::Ready(Ok(reader.read(buf)))
@@ -206,13 +218,20 @@ impl Reader {
             Some((offset, _)) if offset != self.offset => {
                 self.refuse(received, StreamError::Misplaced { expected: self.offset, found: offset });
             }
-            Some((_, Some(bytes))) => {
-                self.offset += bytes.len() as u64;
-                (self.bytes, self.read, self.message) = (bytes, 0, Some(received));
-            }
-            Some((_, None)) => {
-                self.has_ended = true;
-                accept(received);
+            Some((_, part)) => {
+                // Its lease began a moment ago. An epoch that ends in between leaves its bytes with nobody.
+                if received.accept().is_err() {
+                    self.error = Some(StreamError::Reset);
+                    return;
+                }
+                match part {
+                    Part::Bytes(bytes) => {
+                        self.offset += bytes.len() as u64;
+                        (self.bytes, self.read) = (bytes, 0);
+                    }
+                    Part::End => self.has_ended = true,
+                    Part::Abort => self.error = Some(StreamError::Aborted),
+                }
             }
             None => self.refuse(received, StreamError::NoBytes),
         }
@@ -232,23 +251,15 @@ impl Reader {
         self.read += count;
         if self.read == self.bytes.len() {
             (self.bytes, self.read) = (Vec::new(), 0);
-            if let Some(message) = self.message.take() {
-                accept(message);
-            }
         }
         count
     }
 }
 
-/// A lease that is over, or an epoch, is noticed when the next message is taken: here the bytes were read.
-fn accept(received: Received) {
-    _ = received.accept();
-}
-
 impl AsyncWrite for ByteStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         if self.writer.has_ended {
-            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+            return Poll::Ready(Err(StreamError::Closed.into()));
         }
         if buf.is_empty() {
             return Poll::Ready(Ok(0));
@@ -258,8 +269,8 @@ impl AsyncWrite for ByteStream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Self { held, writer, .. } = &mut *self;
-        Poll::Ready(writer.check(held, cx).map_err(io::Error::from))
+        let Self { held, lane, writer, .. } = &mut *self;
+        Poll::Ready(writer.check(held, lane, cx).map_err(io::Error::from))
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -268,7 +279,7 @@ impl AsyncWrite for ByteStream {
             ready!(writer.poll_send(None, held, lane, cx))?;
             writer.has_ended = true;
         }
-        writer.check(held, cx)?;
+        writer.check(held, lane, cx)?;
         if writer.receipts.is_empty() { Poll::Ready(Ok(())) } else { Poll::Pending }
     }
 }
@@ -283,22 +294,25 @@ impl Writer {
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
         loop {
-            self.check(held, cx)?;
+            self.check(held, lane, cx)?;
             let bytes = bytes.map(|bytes| &bytes[..bytes.len().min(self.chunk)]);
-            let message = Outgoing::from(payload(self.offset, bytes)).in_lane(lane.clone());
-            match held.try_send(message) {
-                Ok(receipt) => {
-                    let count = bytes.map_or(0, <[u8]>::len);
-                    self.listener = None;
-                    self.offset += count as u64;
-                    self.receipts.push_back(receipt);
-                    return Poll::Ready(Ok(count));
-                }
-                Err(ApiMisuse::QueueFull) => {}
-                Err(ApiMisuse::TooLarge { limit, .. }) if self.shrink(limit) => continue,
-                Err(error) => {
-                    let error = self.error.insert(StreamError::Unsendable(error));
-                    return Poll::Ready(Err(error.clone().into()));
+            let len = bytes.map_or(0, |bytes| BASE64.encode_len(bytes.len())) as u64;
+            if held.has_room(lane, len + AROUND) {
+                let part = bytes.map_or(Part::End, |bytes| Part::Bytes(bytes.to_vec()));
+                match held.try_send(Outgoing::from(payload(self.offset, &part)).in_lane(lane.clone())) {
+                    Ok(receipt) => {
+                        let count = bytes.map_or(0, <[u8]>::len);
+                        self.listener = None;
+                        self.offset += count as u64;
+                        self.receipts.push_back(receipt);
+                        return Poll::Ready(Ok(count));
+                    }
+                    Err(ApiMisuse::QueueFull) => {}
+                    Err(ApiMisuse::TooLarge { limit, .. }) if self.shrink(limit) => continue,
+                    Err(error) => {
+                        let error = self.error.insert(StreamError::Unsendable(error));
+                        return Poll::Ready(Err(error.clone().into()));
+                    }
                 }
             }
             match &mut self.listener {
@@ -323,47 +337,85 @@ impl Writer {
     }
 
     /// Whether what was sent has arrived so far. The task is woken when more is known.
-    fn check(&mut self, held: &Held, cx: &mut Context<'_>) -> Result<(), StreamError> {
+    fn check(&mut self, held: &Held, lane: &Lane, cx: &mut Context<'_>) -> Result<(), StreamError> {
         if let Some(error) = &self.error {
             return Err(error.clone());
         }
         while let Some(receipt) = self.receipts.front_mut() {
             match Pin::new(receipt).poll(cx) {
                 Poll::Ready(Outcome::Delivered) => _ = self.receipts.pop_front(),
-                Poll::Ready(outcome) => return Err(self.error.insert(StreamError::Failed(outcome)).clone()),
+                Poll::Ready(outcome) => {
+                    self.break_off(held, lane);
+                    return Err(self.error.insert(StreamError::Failed(outcome)).clone());
+                }
                 Poll::Pending => break,
             }
         }
-        let epoch = held.epoch();
-        if self.offset > 0 && self.epoch.is_some() && epoch.is_some() && self.epoch != epoch {
+        let is_done = self.has_ended && self.receipts.is_empty();
+        if !is_done && self.has_begun_anew(held) {
             return Err(self.error.insert(StreamError::Reset).clone());
         }
-        self.epoch = epoch.or(self.epoch);
         Ok(())
+    }
+
+    /// Whether the connection is in another epoch than when the first bytes were sent.
+    fn has_begun_anew(&mut self, held: &Held) -> bool {
+        let now = held.epoch();
+        if self.offset == 0 {
+            self.begun = Some(now);
+        }
+        match (self.begun, now) {
+            (Some((Some(first), _)), (Some(current), _)) => first != current,
+            // They were sent before the very first.
+            (Some((None, before)), (Some(_), count)) if count > before + 1 => true,
+            (Some((None, _)), (Some(_), _)) => {
+                self.begun = Some(now);
+                false
+            }
+            (_, (None, _)) | (None, _) => false,
+        }
+    }
+
+    /// Tells the reader that nothing more comes, as well as that goes.
+    fn break_off(&self, held: &Held, lane: &Lane) {
+        _ = held.try_send(Outgoing::from(payload(self.offset, &Part::Abort)).in_lane(lane.clone()));
     }
 }
 
-/// A part of a stream, or its end.
-fn payload(offset: u64, bytes: Option<&[u8]>) -> Payload {
+/// A part of a stream.
+enum Part {
+    Bytes(Vec<u8>),
+    End,
+    /// The stream is broken off.
+    Abort,
+}
+
+/// A part of a stream, behind so many bytes.
+fn payload(offset: u64, part: &Part) -> Payload {
     let mut text = format!("[{offset}");
-    if let Some(bytes) = bytes {
-        text.reserve(BASE64.encode_len(bytes.len()) + 4);
-        text.push_str(",\"");
-        BASE64.encode_append(bytes, &mut text);
-        text.push('"');
+    match part {
+        Part::Bytes(bytes) => {
+            text.reserve(BASE64.encode_len(bytes.len()) + 4);
+            text.push_str(",\"");
+            BASE64.encode_append(bytes, &mut text);
+            text.push('"');
+        }
+        Part::End => {}
+        Part::Abort => text.push_str(",null"),
     }
     text.push(']');
     Payload::from_json(&text).expect("a number and a text without escapes are JSON")
 }
 
-/// Where a part of a stream begins and its bytes; none of them at the end.
-fn part_of(payload: &UncheckedPayload) -> Option<(u64, Option<Vec<u8>>)> {
-    let Ok((offset, text)) = payload.parse::<(u64, String)>() else {
+/// How many bytes went before a part of a stream, and the part.
+fn part_of(payload: &UncheckedPayload) -> Option<(u64, Part)> {
+    let Ok((offset, text)) = payload.parse::<(u64, Option<String>)>() else {
         let (offset,) = payload.parse::<(u64,)>().ok()?;
-        return Some((offset, None));
+        return Some((offset, Part::End));
     };
+    let Some(text) = text else { return Some((offset, Part::Abort)) };
     let bytes = BASE64.decode(text.as_bytes()).ok().filter(|bytes| !bytes.is_empty())?;
-    Some((offset, Some(bytes)))
+    Some((offset, Part::Bytes(bytes)))
 }
 
 impl Client {

@@ -287,10 +287,10 @@ impl<M: Machine, O: Outside> Driver<M, O> {
     fn linger(&mut self) -> bool {
         let now = self.shared.now();
         let mut state = self.shared.lock();
-        if state.machine.held_up_until().is_some_and(|at| at <= now) {
+        if state.machine.held_up_until(Lanes::All).is_some_and(|at| at <= now) {
             state.machine.handle_timeout(now);
         }
-        let wake_at = state.machine.held_up_until();
+        let wake_at = state.machine.held_up_until(Lanes::All);
         let has_delivery = state.machine.has_delivery_from(Lanes::All);
         drop(state);
         if has_delivery {

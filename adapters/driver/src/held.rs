@@ -79,8 +79,13 @@ impl Held {
         on_either!(self, shared => shared.release(lane));
     }
 
-    /// The epoch that the connection is in.
-    pub(crate) fn epoch(&self) -> Option<Epoch> {
+    /// Whether a message of `len` bytes in this lane would find room in the outbox.
+    pub(crate) fn has_room(&self, lane: &Lane, len: u64) -> bool {
+        on_either!(self, shared => shared.lock().machine.has_room(lane, len))
+    }
+
+    /// The epoch that the connection is in, and how many it has been through.
+    pub(crate) fn epoch(&self) -> (Option<Epoch>, u64) {
         on_either!(self, shared => shared.epoch())
     }
 

@@ -11,7 +11,7 @@
 //! # Measures
 //!
 //! With the feature `metrics` every connection is measured by the facade of the crate `metrics`: the program installs the
-//! recorder of its choice, before its first connection. Each measure has the label `side`, `client` or `server`.
+//! recorder of its choice, before its first connection; it is called with a connection locked, and must not call back. Each measure has the label `side`, `client` or `server`.
 //!
 //! | measure | kind | what |
 //! |---|---|---|
@@ -22,7 +22,7 @@
 //! | `reattach_messages_received_total`, `reattach_messages_duplicate_total`, `reattach_messages_handed_over_total` | counters | reliable messages that came, came again, were taken |
 //! | `reattach_messages_queued`, `reattach_messages_unsettled`, `reattach_messages_delayed`, `reattach_messages_untaken` | gauges | what stands in the queues of both directions |
 //! | `reattach_ephemerals_dropped_total`, `reattach_malformed_frames_total`, `reattach_gaps_total` | counters | what was dropped, what was skipped, time that was slept through |
-//! | `reattach_round_trip_seconds` | histogram | the smoothed round trip, whenever it was measured |
+//! | `reattach_round_trip_seconds` | histogram | the smoothed round trip, whenever it has changed |
 
 #![forbid(unsafe_code)]
 

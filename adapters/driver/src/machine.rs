@@ -75,7 +75,7 @@ pub(crate) trait Machine: Send + Unpin + 'static {
     fn is_expecting(&self) -> bool;
     /// When the lease ends of what is in the application's hands, where it holds up something that can still be taken after
     /// the end.
-    fn held_up_until(&self) -> Option<Instant>;
+    fn held_up_until(&self, lanes: Lanes<'_>) -> Option<Instant>;
     /// The outcome that an event tells, if it tells one.
     fn outcome(event: &Self::Event) -> Option<(MessageId, &Outcome)>;
 }
@@ -143,8 +143,8 @@ macro_rules! forward {
             Self::is_over(self)
         }
 
-        fn held_up_until(&self) -> Option<Instant> {
-            self.connection().link().inbox().held_up_until()
+        fn held_up_until(&self, lanes: Lanes<'_>) -> Option<Instant> {
+            self.connection().link().inbox().held_up_until(lanes)
         }
 
         fn outcome(event: &Self::Event) -> Option<(MessageId, &Outcome)> {

@@ -160,7 +160,7 @@ fn describe() {
         }
         describe_gauge!(CONNECTIONS, "Connections, attached or not");
         describe_gauge!(ATTACHED, "Connections that have a transport");
-        describe_histogram!(ROUND_TRIP, Unit::Seconds, "The smoothed round trip, whenever it was measured");
+        describe_histogram!(ROUND_TRIP, Unit::Seconds, "The smoothed round trip, whenever it has changed");
         describe_counter!(OUTCOMES_TOTAL, "Messages that have their outcome");
     });
 }

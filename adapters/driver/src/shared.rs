@@ -92,7 +92,7 @@ impl<M: Machine> State<M> {
     /// Whether nothing of these lanes can be handed over any more.
     fn is_silent_for_good(&self, lanes: Lanes<'_>) -> bool {
         let is_over = !self.is_driven && !self.lingers;
-        let is_held_up = !is_over && self.machine.held_up_until().is_some();
+        let is_held_up = !is_over && self.machine.held_up_until(lanes).is_some();
         !self.machine.has_delivery_from(lanes) && !self.machine.is_expecting() && !is_held_up
     }
 
@@ -232,8 +232,8 @@ impl<M: Machine> Shared<M> {
     fn hand_over(self: &Arc<Self>, state: MutexGuard<'_, State<M>>, delivery: Option<Delivery>) -> Option<Received> {
         let has_more = delivery.is_some() && state.machine.has_delivery_from(Lanes::All);
         let is_report_due = state.machine.poll_timeout().is_some_and(|at| state.armed.is_none_or(|armed| at < armed));
-        // After the end there may be another lease to wait for, or nothing more.
-        let is_awaited = is_report_due || state.lingers;
+        // After the end, once something was taken, there may be another lease to wait for, or nothing more.
+        let is_awaited = is_report_due || (state.lingers && delivery.is_some());
         drop(state);
         if has_more {
             self.delivery.notify(usize::MAX);
@@ -323,9 +323,11 @@ impl<M: Machine> Shared<M> {
         self.delivery.notify(usize::MAX);
     }
 
-    /// The epoch that the connection is in.
-    pub(crate) fn epoch(&self) -> Option<Epoch> {
-        self.lock().machine.epoch()
+    /// The epoch that the connection is in, and how many it has been through.
+    pub(crate) fn epoch(&self) -> (Option<Epoch>, u64) {
+        let state = self.lock();
+        let Stats { attached, resumed, .. } = state.machine.stats();
+        (state.machine.epoch(), attached - resumed)
     }
 
     pub(crate) async fn close(&self, patience: Duration) {

@@ -380,12 +380,12 @@ impl Inbox {
         }
     }
 
-    /// When the lease of what is in the application's hands ends, where it holds up something that came before the sender went
-    /// for good.
+    /// When the lease of what is in the application's hands ends, where it holds up something of these lanes that came before the
+    /// sender went for good.
     #[must_use]
-    pub fn held_up_until(&self) -> Option<Instant> {
-        let is_waiting =
-            |slot: &Slot| slot.stage == Stage::Waiting && !slot.is_void && slot.seq <= self.settlement.received();
+    pub fn held_up_until(&self, lanes: Lanes<'_>) -> Option<Instant> {
+        let has_come = |slot: &Slot| slot.seq <= self.settlement.received() && lanes.holds(&slot.message.lane);
+        let is_waiting = |slot: &Slot| slot.stage == Stage::Waiting && !slot.is_void && has_come(slot);
         self.poll_timeout().filter(|_| self.is_parted && !self.is_paused && self.slots.iter().any(is_waiting))
     }
 

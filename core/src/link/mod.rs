@@ -201,7 +201,7 @@ impl Link {
             }
         }
         let handed = self.inbox.take(lanes, now, &mut self.known);
-        self.owe_report(now);
+        self.owe_report_of(lanes, now);
         self.last_was_ephemeral &= !takes_ephemerals;
         let Some(handed) = handed else {
             if !takes_ephemerals {
@@ -529,14 +529,20 @@ impl Link {
         self.reported != self.standing()
     }
 
-    /// Something may be to report. It goes at once when the application has taken all there is (no company will come before
-    /// it acts), or when a quarter of the window has been settled (the peer may be waiting for room); else it waits a little.
+    /// Something may be to report.
     fn owe_report(&mut self, now: Instant) {
+        self.owe_report_of(Lanes::All, now);
+    }
+
+    /// Something may be to report. It goes at once when the application has taken all there is in the lanes that it looks at (no
+    /// company will come before it acts), or when a quarter of the window has been settled (the peer may be waiting for room);
+    /// else it waits a little.
+    fn owe_report_of(&mut self, lanes: Lanes<'_>, now: Instant) {
         if !self.has_unreported() {
             return;
         }
         let settled = self.inbox.settlement().settled().get().saturating_sub(self.reported.settled.get());
-        if !self.inbox.has_message(Lanes::All) || settled >= u64::from(self.config.window.count / 4).max(1) {
+        if !self.inbox.has_message(lanes) || settled >= u64::from(self.config.window.count / 4).max(1) {
             self.report_due.arm(now);
         } else {
             self.report_due.arm_no_later_than(now + self.config.ack_delay);

@@ -163,7 +163,7 @@ impl Ended {
         let inbox = peer.connection().link().inbox();
         if !may_be_asked_for(peer) {
             self.forget(life);
-        } else if let Some(at) = inbox.held_up_until() {
+        } else if let Some(at) = inbox.held_up_until(Lanes::All) {
             self.wakes.insert(*life, (), at);
         } else {
             self.wakes.remove(life);

@@ -107,7 +107,10 @@ pub enum PeerClosed {
     /// This side closed it and had nothing left to send.
     Flushed,
     /// This side closed it with messages left at the deadline, or at once.
-    Cut,
+    Cut {
+        /// What was left.
+        unfinished: Unfinished,
+    },
     /// The client ended it.
     ByPeer {
         /// Its code.

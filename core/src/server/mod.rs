@@ -443,8 +443,8 @@ impl Server {
         self.peers.keys()
     }
 
-    /// The connections from which [`Server::take`] has something to hand over, by name, once every output was polled. Their number
-    /// is what it costs, and not that of all connections.
+    /// The connections from which [`Server::take`] has something to hand over, once every output was polled: by name, and then
+    /// by name those of which only an earlier life has. It does not look at connections that have nothing.
     pub fn deliverable(&self) -> impl Iterator<Item = &ConnectionId> {
         self.deliverable.iter().chain(self.ended.deliverable().filter(|cid| !self.deliverable.contains(cid)))
     }

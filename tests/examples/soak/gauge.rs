@@ -32,7 +32,8 @@ impl Memory {
         (median(&self.samples[fifth..2 * fifth]), median(&self.samples[self.samples.len() - fifth..]))
     }
 
-    /// Whether it holds no more in the end than once it had warmed up: a twentieth and two megabytes are noise.
+    /// Whether it holds no more in the end than once it had warmed up: a twentieth and two megabytes are noise. A soak of less
+    /// than half a minute has too few samples to tell.
     pub(crate) fn is_flat(&self) -> bool {
         let (warm, last) = self.medians();
         last <= warm + warm / 20 + 2_048

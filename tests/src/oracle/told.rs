@@ -172,7 +172,9 @@ impl Oracle {
                 let has_cause = match reason {
                     PeerClosed::ByPeer { .. } => self.causes.ever(party, Why::Ended),
                     PeerClosed::Expired => self.causes.ever(party, Why::Expired),
-                    PeerClosed::Flushed | PeerClosed::Cut | PeerClosed::Revoked => self.causes.ever(party, Why::Closed),
+                    PeerClosed::Flushed | PeerClosed::Cut { .. } | PeerClosed::Revoked => {
+                        self.causes.ever(party, Why::Closed)
+                    }
                     PeerClosed::Drained { .. } | PeerClosed::ShutDown => self.causes.ever(party, Why::Shutdown),
                     PeerClosed::Fenced | _ => false,
                 };

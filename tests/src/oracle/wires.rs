@@ -409,7 +409,7 @@ impl Wires {
             _ if self.is_corrupt(number) => true,
             Refusal::Timeout => wire.faults != 0,
             // What a ghost says again that came later may be this very hello, and have overtaken it.
-            Refusal::Stale => !is_newest || self.wires.range(number..).any(|(ghost, _)| self.has(*ghost, Fault::Ghost)),
+            Refusal::Stale => !is_newest || self.is_haunted(number, connections),
             Refusal::Superseded => rivals.was_taken_over,
             Refusal::Overtaken => rivals.has_rivals || !is_newest,
             Refusal::TooMany { of: "of this principal" } => {
@@ -425,6 +425,13 @@ impl Wires {
         check(has_cause, "J1", || format!("an honest hello on {number} is refused: {refusal}"))?;
         self.on_fault(number, Fault::Refused);
         Ok(())
+    }
+
+    /// Whether a ghost came later that was attached to a connection of the same client.
+    fn is_haunted(&self, number: u64, connections: &Connections) -> bool {
+        let Some(client) = self.client_of(number) else { return false };
+        let is_its = |wire: &Wire| wire.cid.is_some_and(|cid| connections.cids_of(client).contains(&cid));
+        self.wires.range(number..).any(|(ghost, wire)| self.has(*ghost, Fault::Ghost) && is_its(wire))
     }
 
     fn is_newest(&self, number: u64) -> bool {

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::time::Duration;
+use std::time::Instant;
 
 use futures_util::AsyncReadExt as _;
 use futures_util::AsyncWriteExt as _;
@@ -17,11 +18,15 @@ use reattach::core::outcome::Outcome;
 use reattach::core::wire::Payload;
 
 use super::loopback::client_config;
+use super::loopback::code;
+use super::loopback::deciding;
 use super::loopback::deciding_pair;
 use super::loopback::listen;
+use super::loopback::next;
 use super::loopback::number;
 use super::loopback::number_of;
 use super::loopback::pair;
+use super::loopback::pair_at;
 use super::loopback::server_config;
 use super::loopback::soon;
 use super::loopback::until;
@@ -74,6 +79,7 @@ async fn bytes_go_both_ways_once_and_in_order_whatever_happens_to_the_socket() {
     };
     let all = future::join3(carry(one, up.clone()), carry(other, down.clone()), cutting);
     let (came_down, came_up, ()) = soon(all).await;
+    assert!(client.stats().resumed > 3, "it went over several sockets");
     assert!(came_up == up, "{} of {} bytes came up, or others", came_up.len(), up.len());
     assert!(came_down == down, "{} of {} bytes came down, or others", came_down.len(), down.len());
 }
@@ -120,18 +126,114 @@ async fn a_reader_that_does_not_read_stops_its_writer_and_leaves_room_for_other_
 }
 
 #[tokio::test]
-async fn a_stream_is_accepted_as_it_is_read() {
-    let (client, connection, _server) = deciding_pair().await;
+async fn a_reader_that_is_slower_than_its_lease_reads_on_and_its_writer_hears_of_the_end() {
+    let (client, connection, _server) =
+        pair_at(deciding(|core| core.connection.link.lease = Duration::from_millis(100))).await;
     let (mut writer, mut reader) = (client.byte_stream(lane()).unwrap(), connection.byte_stream(lane()).unwrap());
     soon(writer.write_all(&[1, 2, 3])).await.unwrap();
+    soon(writer.write_all(&[4])).await.unwrap();
     let mut some = [0; 2];
     soon(reader.read_exact(&mut some)).await.unwrap();
     until(|| client.stats().written == 1).await;
-    assert!(writer.close().now_or_never().is_none(), "a byte is not read");
-    assert_eq!(read(&mut reader).await.unwrap(), [3]);
+    assert!(writer.close().now_or_never().is_none(), "a part of it is not taken");
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(read(&mut reader).await.unwrap(), [3, 4]);
+    soon(writer.close()).await.unwrap();
     soon(writer.close()).await.unwrap();
     assert_eq!(client.stats().link.failed, 0);
-    assert!(writer.write(&[4]).await.is_err(), "it was closed");
+    let error = writer.write(&[5]).await.unwrap_err();
+    assert_eq!((error.kind(), reason(&error)), (io::ErrorKind::BrokenPipe, &StreamError::Closed));
+}
+
+#[tokio::test]
+async fn a_stream_that_its_writer_drops_or_fails_to_write_is_broken_off() {
+    let (client, connection, _server) = pair().await;
+    let (mut writer, mut reader) = (client.byte_stream(lane()).unwrap(), connection.byte_stream(lane()).unwrap());
+    soon(writer.write_all(&[1, 2])).await.unwrap();
+    drop(writer);
+    let error = read(&mut reader).await.unwrap_err();
+    assert_eq!((error.kind(), reason(&error)), (io::ErrorKind::ConnectionAborted, &StreamError::Aborted));
+
+    let (client, connection, _server) = deciding_pair().await;
+    let mut writer = client.byte_stream(lane()).unwrap();
+    soon(writer.write_all(&[1, 2])).await.unwrap();
+    soon(connection.recv()).await.unwrap().reject(code("no"), "").unwrap();
+    let mut reader = connection.byte_stream(lane()).unwrap();
+    let error = soon(writer.close()).await.unwrap_err();
+    assert!(matches!(reason(&error), StreamError::Failed(Outcome::Rejected { .. })), "{error}");
+    assert_eq!(reason(&read(&mut reader).await.unwrap_err()), &StreamError::Misplaced { expected: 0, found: 2 });
+}
+
+#[tokio::test]
+async fn an_end_is_heard_of_by_each_lane_though_others_are_held_up() {
+    let (client, connection, _server) = deciding_pair().await;
+    let mut reader = connection.byte_stream(lane()).unwrap();
+    let in_lane = |name: &str| Outgoing::from(number(1)).in_lane(Name::new(name).unwrap());
+    for name in ["one", "one", "two"] {
+        client.send(in_lane(name)).await.unwrap();
+    }
+    client.send(raw("[0,\"AQI=\"]")).await.unwrap();
+    let held = next(&connection).await;
+    until(|| connection.stats().link.received == 4).await;
+    client.disconnect();
+    soon(connection.ended()).await;
+    // What waits behind `held` keeps nobody from hearing that their own lane is at its end, and nobody spins meanwhile.
+    let mut bytes = [0; 2];
+    soon(reader.read_exact(&mut bytes)).await.unwrap();
+    let error = read(&mut reader).await.unwrap_err();
+    assert_eq!(reason(&error), &StreamError::Ended);
+    drop(next(&connection).await);
+    let mut polls = 0;
+    let mut receiving = Box::pin(connection.recv());
+    let waiting = future::poll_fn(|cx| {
+        polls += 1;
+        receiving.as_mut().poll(cx)
+    });
+    assert!(tokio::time::timeout(Duration::from_millis(300), waiting).await.is_err(), "it waits for its lane");
+    assert!(polls < 20, "{polls} polls of what waits");
+    drop(held);
+    drop(soon(receiving).await.expect("the second of its lane"));
+    assert!(soon(connection.recv()).await.is_none());
+}
+
+#[tokio::test]
+async fn nobody_spins_after_an_end_while_a_stream_is_not_read() {
+    let (client, connection, _server) = deciding_pair().await;
+    let stream = connection.byte_stream(lane()).unwrap();
+    let unrelated = Outgoing::from(number(1)).in_lane(Name::new("one").unwrap());
+    client.send(unrelated.clone()).await.unwrap();
+    client.send(unrelated).await.unwrap();
+    client.send(raw("[0,\"AQI=\"]")).await.unwrap();
+    let held = next(&connection).await;
+    until(|| connection.stats().link.received == 3).await;
+    client.disconnect();
+    soon(connection.ended()).await;
+    let mut polls = 0;
+    let mut receiving = Box::pin(connection.recv());
+    let waiting = future::poll_fn(|cx| {
+        polls += 1;
+        receiving.as_mut().poll(cx)
+    });
+    assert!(tokio::time::timeout(Duration::from_millis(300), waiting).await.is_err(), "it waits for its lane");
+    assert!(polls < 20, "{polls} polls of what waits");
+    drop((held, stream));
+}
+
+#[tokio::test]
+async fn a_stream_that_is_not_read_does_not_delay_what_is_said_of_other_lanes() {
+    let (client, connection, _server) = pair().await;
+    let mut writer = client.byte_stream(lane()).unwrap();
+    let _reader = connection.byte_stream(lane()).unwrap();
+    soon(writer.write_all(&[1, 2])).await.unwrap();
+    until(|| connection.stats().link.received == 1).await;
+    let taking = connection.clone();
+    tokio::spawn(async move { while taking.recv().await.is_some() {} });
+    let began = Instant::now();
+    for value in 0..50 {
+        assert_eq!(soon(client.send(number(value)).await.unwrap()).await, Outcome::Delivered);
+    }
+    // Each report would wait 20 ms for company that does not come.
+    assert!(began.elapsed() < Duration::from_millis(700), "{:?} for 50", began.elapsed());
 }
 
 #[tokio::test]

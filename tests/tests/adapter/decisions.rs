@@ -267,6 +267,22 @@ async fn what_is_undecided_when_a_drain_runs_out_is_unknown() {
 }
 
 #[tokio::test]
+async fn a_drain_says_what_the_application_left_undone_when_it_cut_a_connection_off_meanwhile() {
+    let (client, connection, server) = deciding_pair().await;
+    client.suspend().unwrap();
+    until(|| !connection.is_attached()).await;
+    let lost = connection.send(number(1)).await.unwrap();
+    let draining =
+        tokio::spawn(async move { server.drain(Duration::from_secs(20), Duration::ZERO..=Duration::ZERO).await });
+    until(|| matches!(connection.try_send(number(9)), Err(ApiMisuse::Ended))).await;
+    connection.disconnect();
+    let undrained = soon(draining).await.unwrap();
+    let [only] = &undrained[..] else { panic!("one connection: {undrained:?}") };
+    assert!(only.unfinished.unwritten > 0 && only.unfinished.undecided == 0, "{only:?}");
+    assert!(matches!(soon(lost).await, Outcome::NotDelivered { .. }));
+}
+
+#[tokio::test]
 async fn a_stranger_who_has_not_said_hello_is_sent_away_by_a_drain() {
     let (server, _) = listen(server_config()).await;
     let stranger = TcpStream::connect(server.local_addr().unwrap()).await.unwrap();

@@ -25,6 +25,7 @@ use reattach_core::server::PeerEvent;
 use reattach_core::server::ReceiptsConfig;
 use reattach_core::server::Refusal;
 use reattach_core::server::RegistryEvent;
+use reattach_core::server::Unfinished;
 
 use crate::story::CLIENT;
 use crate::story::LIVE;
@@ -230,7 +231,7 @@ fn l1_whoever_closes_has_ended_in_time() {
             it.oracle.on_patience(server(), NOW + 3 * SECOND);
             it.now = NOW + wait;
             it.registry(&RegistryEvent::Removed { cid: cid() })?;
-            it.peer(&PeerEvent::Closed { reason: PeerClosed::Cut })
+            it.peer(&PeerEvent::Closed { reason: PeerClosed::Cut { unfinished: Unfinished::default() } })
         })
     };
     let never = then(Story::new(), |it| {

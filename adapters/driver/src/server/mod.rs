@@ -183,7 +183,8 @@ impl Server {
         for peer in self.0.desk.drain(patience, &come_back) {
             peer.ended().await;
             let state = peer.lock();
-            if let Some(PeerClosed::Drained { unfinished }) = state.machine.closed() {
+            // The application may have cut one off meanwhile.
+            if let Some(PeerClosed::Drained { unfinished } | PeerClosed::Cut { unfinished }) = state.machine.closed() {
                 let (id, principal) = (state.machine.id().cid, state.machine.principal().clone());
                 undrained.push(Undrained { id, principal, unfinished: *unfinished });
             }

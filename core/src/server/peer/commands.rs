@@ -115,8 +115,7 @@ impl Peer {
         if self.is_over() {
             self.connection.link_mut().discard();
         } else {
-            let flushed = self.connection.link().outbox().is_empty();
-            self.end(if flushed { PeerClosed::Flushed } else { PeerClosed::Cut });
+            self.end_closed();
         }
     }
 

@@ -164,7 +164,7 @@ impl Peer {
     pub fn handle_timeout(&mut self, now: Instant) {
         let now = self.clock.advance(now);
         if self.closing.take_due(now) {
-            return self.end_closing(PeerClosed::Cut);
+            return self.end_closing();
         }
         self.connection.notice_gap(now);
         if self.connection.handle_timeout(now) {
@@ -172,7 +172,7 @@ impl Peer {
         }
         if self.expires.take_due(now) {
             if self.drained.is_some() {
-                return self.end_closing(PeerClosed::Cut);
+                return self.end_closing();
             }
             self.end_transport(Ended::CredentialsExpired, Some(CloseCode::UNAUTHENTICATED));
         }
@@ -468,26 +468,32 @@ impl Peer {
         let link = self.connection.link();
         let is_waiting = self.drained.is_some() && link.inbox().count_in_hands() > 0;
         if self.closing.poll_timeout().is_some() && link.outbox().is_empty() && !is_waiting {
-            self.end_closing(PeerClosed::Flushed);
+            self.end_closing();
         }
     }
 
+    /// What would be left undone if the connection ended now.
+    fn unfinished(&self) -> Unfinished {
+        let (inbox, outbox) = (self.connection.link().inbox(), self.connection.link().outbox());
+        Unfinished { undecided: inbox.count_in_hands(), unsettled: outbox.written(), unwritten: outbox.queued() }
+    }
+
     /// A close, or a drain, comes to its end.
-    fn end_closing(&mut self, closed: PeerClosed) {
-        let Some(retry_after) = self.drained else { return self.end(closed) };
+    fn end_closing(&mut self) {
+        let Some(retry_after) = self.drained else { return self.end_closed() };
         if let Some((transport, text)) = self.connection.last_word(CloseCode::RESTART, false, Some(retry_after)) {
             self.outputs.push_back(PeerOutput::Write { transport, text });
         }
         self.drop_transport(CloseCode::RESTART);
-        let (inbox, outbox) = (self.connection.link().inbox(), self.connection.link().outbox());
-        let (undecided, unsettled, unwritten) = (inbox.count_in_hands(), outbox.written(), outbox.queued());
-        let unfinished = Unfinished { undecided, unsettled, unwritten };
-        debug_assert_eq!(
-            unfinished.is_nothing(),
-            closed == PeerClosed::Flushed,
-            "it ends early only if it is finished"
-        );
+        let unfinished = self.unfinished();
         self.end_with_receipt(PeerClosed::Drained { unfinished }, Unknown::Shutdown, NotDelivered::Shutdown);
+    }
+
+    /// The application ends the connection: with nothing left to send, or with what is left.
+    fn end_closed(&mut self) {
+        let is_flushed = self.connection.link().outbox().is_empty();
+        let unfinished = self.unfinished();
+        self.end(if is_flushed { PeerClosed::Flushed } else { PeerClosed::Cut { unfinished } });
     }
 
     /// Ends the connection from this side, with a last word where somebody hears it.

@@ -171,7 +171,7 @@ impl Ledger {
                 self.forget(&cid);
                 let was_closing = self.closing.remove(&cid);
                 match reason {
-                    PeerClosed::Flushed | PeerClosed::Cut | PeerClosed::Revoked | PeerClosed::Drained { .. } => {
+                    PeerClosed::Flushed | PeerClosed::Cut { .. } | PeerClosed::Revoked | PeerClosed::Drained { .. } => {
                         assert!(was_closing, "nobody asked for it")
                     }
                     PeerClosed::ByPeer { .. } => assert_eq!(cause, Cause::Received),
