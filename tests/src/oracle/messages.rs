@@ -260,7 +260,9 @@ impl Messages {
         let (turn, may_come) = match record.holders.get(&to) {
             None => (1, !is_again || record.is_idempotent),
             Some(before) => {
-                let has_forgotten = record.is_idempotent && before.place.is_forgotten_at(place);
+                // What an earlier life of a connection has left, that life alone remembers.
+                let was_left = before.place.epoch.is_none() && place.epoch.is_some();
+                let has_forgotten = record.is_idempotent && (was_left || before.place.is_forgotten_at(place));
                 let is_elsewhere = place.epoch.is_none() && has_forgotten && handed.turn == 1;
                 let is_same = before.place.epoch == place.epoch || (place.epoch.is_none() && !is_elsewhere);
                 let may_come_again = before.is_put_off && (is_same || record.is_idempotent);
