@@ -549,12 +549,9 @@ impl<'a> Run<'a> {
         let client = &self.client;
         checks::connection(client.connection(), &self.config.connection, self.ledger.outstanding());
         let link = client.connection().link();
-        let untaken = link.inbox().settlement().received() > link.inbox().settlement().settled();
-        let is_automatic = link.config().acceptance == Acceptance::Automatic;
-        assert!(
-            !is_automatic || !untaken || link.inbox().has_message(Lanes::All),
-            "what came and was not taken can be"
-        );
+        let (inbox, is_automatic) = (link.inbox(), link.config().acceptance == Acceptance::Automatic);
+        let untaken = inbox.settlement().received() > inbox.settlement().settled();
+        assert!(!is_automatic || !untaken || inbox.has_message(Lanes::All), "what came and was not taken can be");
         let is_live = match client.status() {
             Status::Connecting { .. } | Status::Attached => true,
             Status::Detached { .. }
