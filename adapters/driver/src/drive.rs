@@ -195,6 +195,8 @@ impl<M: Machine, O: Outside> Driver<M, O> {
         let now = self.shared.now();
         let machine = &mut state.machine;
         let places_taken = machine.places_taken();
+        // What came, or a timer, is what there is something new to take by: whoever decides, or lets a lane go, says so themselves.
+        let mut may_deliver = !self.news.messages.is_empty();
         if let Some((transport, opened)) = self.news.opened.take() {
             machine.handle_opened(transport, opened, now);
         }
@@ -212,6 +214,7 @@ impl<M: Machine, O: Outside> Driver<M, O> {
             machine.handle_closed(transport, code, now);
         }
         if machine.poll_timeout().is_some_and(|at| at <= now) {
+            may_deliver = true;
             machine.handle_timeout(now);
         }
         let (mut has_room, mut has_changed) = (false, false);
@@ -233,7 +236,8 @@ impl<M: Machine, O: Outside> Driver<M, O> {
         }
         // A place may come free without a word: of a message whose sender was told long before that nobody can tell.
         has_room |= state.machine.places_taken() < places_taken;
-        let (is_over, has_delivery) = (state.machine.is_over(), state.machine.has_delivery_from(Lanes::All));
+        let is_over = state.machine.is_over();
+        let has_delivery = may_deliver && state.machine.has_delivery_from(Lanes::All);
         if is_over {
             state.end_subscriptions();
         }
