@@ -55,7 +55,7 @@ pub struct Options {
     #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..))]
     pub runs: u32,
     /// How long a turn takes
-    #[arg(long, value_name = "SECONDS", default_value_t = 0.5)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 0.2)]
     pub seconds: f64,
     /// Measure this case alone: round-trip, pipelined, settled, with or without a size (settled-1024), resume, idle; may be
     /// repeated
