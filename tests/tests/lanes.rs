@@ -287,3 +287,19 @@ fn a_server_says_from_which_connections_something_can_be_taken_also_when_they_ha
     world.run_for(SECOND);
     assert_eq!(deliverable(&world), []);
 }
+
+#[test]
+fn a_lane_that_nobody_reads_does_not_delay_what_is_said_of_others() {
+    let mut world = World::attached();
+    let (unread, cid) = (Lane::named(Name::new("unread").expect("it is valid")), world.cid());
+    world.is_reading = false;
+    let now = world.now;
+    world.client().client.send(in_lane("unread", "1"), now).expect("there is room");
+    world.client().client.send(in_lane("left", "2"), now).expect("there is room");
+    world.run_for(SECOND);
+    let (before, others) = (world.texts.len(), BTreeSet::from([unread]));
+    assert!(world.server.take_from(&cid, Lanes::Except(&others), world.now).is_some());
+    world.pump();
+    let said = |world: &World| world.texts[before..].iter().any(|(.., text)| text.contains("\"t\":\"ack\""));
+    assert!(said(&world), "with no company to wait for the report goes at once");
+}

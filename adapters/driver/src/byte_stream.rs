@@ -104,8 +104,8 @@ impl From<StreamError> for io::Error {
 ///   for nothing is held back. *Closing* writes the end and waits until the other side has taken everything. A message that did
 ///   not arrive fails the next write, or the closing, and the other side is told that the stream is broken off.
 ///
-/// It keeps the connection alive. Dropped before it was closed, once something was written, it breaks the stream off. What comes
-/// in the lane after it was dropped goes to whoever receives: a lane is for one stream. Dropping a future that reads or writes
+/// It keeps the connection alive. Dropped before it was closed, once something was written, it breaks the stream off, if there is
+/// room in the outbox to say so: closing is what makes sure that the other side hears of an end. What comes in the lane after it was dropped goes to whoever receives: a lane is for one stream. Dropping a future that reads or writes
 /// loses nothing: bytes that it has not returned were not taken, and bytes whose write it did not report were not written.
 #[derive(Debug)]
 pub struct ByteStream {
@@ -298,7 +298,7 @@ impl Writer {
             let bytes = bytes.map(|bytes| &bytes[..bytes.len().min(self.chunk)]);
             let len = bytes.map_or(0, |bytes| BASE64.encode_len(bytes.len())) as u64;
             if held.has_room(lane, len + AROUND) {
-                let part = bytes.map_or(Part::End, |bytes| Part::Bytes(bytes.to_vec()));
+                let part = bytes.map_or(Part::End, Part::Bytes);
                 match held.try_send(Outgoing::from(payload(self.offset, &part)).in_lane(lane.clone())) {
                     Ok(receipt) => {
                         let count = bytes.map_or(0, <[u8]>::len);
@@ -383,15 +383,15 @@ impl Writer {
 }
 
 /// A part of a stream.
-enum Part {
-    Bytes(Vec<u8>),
+enum Part<B> {
+    Bytes(B),
     End,
     /// The stream is broken off.
     Abort,
 }
 
 /// A part of a stream, behind so many bytes.
-fn payload(offset: u64, part: &Part) -> Payload {
+fn payload(offset: u64, part: &Part<&[u8]>) -> Payload {
     let mut text = format!("[{offset}");
     match part {
         Part::Bytes(bytes) => {
@@ -408,7 +408,7 @@ fn payload(offset: u64, part: &Part) -> Payload {
 }
 
 /// How many bytes went before a part of a stream, and the part.
-fn part_of(payload: &UncheckedPayload) -> Option<(u64, Part)> {
+fn part_of(payload: &UncheckedPayload) -> Option<(u64, Part<Vec<u8>>)> {
     let Ok((offset, text)) = payload.parse::<(u64, Option<String>)>() else {
         let (offset,) = payload.parse::<(u64,)>().ok()?;
         return Some((offset, Part::End));

@@ -536,8 +536,8 @@ impl Server {
         }
     }
 
-    /// Whether something can be taken from a peer that has nothing more to say, and when to wake it. One that is over is kept only while its last messages may be taken,
-    /// as long as a detached connection would be.
+    /// Whether something can be taken from a peer that has nothing more to say, and when to wake it. One that is over is kept
+    /// only while its last messages may be taken, as long as a detached connection would be.
     fn look_after(&mut self, cid: ConnectionId) {
         let peer = &self.peers[&cid];
         if peer.has_delivery() && !peer.is_over() {
