@@ -177,11 +177,9 @@ fn check_depth(text: &str) -> Result<(), PayloadError> {
 /// Whether brackets outside of strings nest deeper than `limit`. Right for every JSON text; for any other text it may say
 /// either, and the reader that comes after refuses that.
 pub(super) fn is_deeper_than(text: &str, limit: usize) -> bool {
-    // Counting is many times faster than following strings, and settles it for nearly every text. In bytes, of which one holds
-    // the count of a chunk, it is done for many at once; the two brackets differ in one bit alone.
-    let opening = |byte: &u8| u8::from(byte | 0x20 == b'{');
-    let count = |chunk: &[u8]| usize::from(chunk.iter().map(opening).sum::<u8>());
-    if text.as_bytes().chunks(u8::MAX.into()).map(count).sum::<usize>() <= limit {
+    // Each level takes two bytes of a JSON text; and looking for brackets is many times faster than following strings, and settles
+    // it for nearly every text.
+    if text.len() < 2 * (limit + 1) || memchr::memchr2_iter(b'[', b'{', text.as_bytes()).nth(limit).is_none() {
         return false;
     }
     let mut depth = 0_usize;
