@@ -412,9 +412,21 @@ impl Connection {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let of_link = self.link.poll_timeout();
         let Some(carrier) = &self.carrier else { return of_link };
-        let report = self.link.report_at().filter(|_| carrier.flow.has_room_for_control());
         let heartbeat = carrier.heartbeat.poll_timeout().filter(|_| !carrier.ping_wanted);
-        soonest([of_link, heartbeat, carrier.flow.poll_timeout(), report, self.probe_at()])
+        soonest([of_link, heartbeat, carrier.flow.poll_timeout(), self.report_at(), self.probe_at()])
+    }
+
+    /// The part of [`Connection::poll_timeout`] that handing a message over may have made sooner: when a report is due, or a
+    /// lease ends. Cheaper to ask after each message.
+    #[must_use]
+    pub fn poll_timeout_of_inbox(&self) -> Option<Instant> {
+        soonest([self.link.inbox().poll_timeout(), self.report_at()])
+    }
+
+    /// When a report is to be written, where there is room for it.
+    fn report_at(&self) -> Option<Instant> {
+        let carrier = self.carrier.as_ref()?;
+        self.link.report_at().filter(|_| carrier.flow.has_room_for_control())
     }
 
     /// When the peer is to be asked about a message that it has not settled.

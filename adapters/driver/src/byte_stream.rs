@@ -28,8 +28,8 @@ use reattach_core::wire::UncheckedPayload;
 use crate::client::Client;
 use crate::connection::Connection;
 use crate::held::Held;
+use crate::receipt::Receipt;
 use crate::received::Received;
-use crate::shared::Receipt;
 use crate::shared::Taken;
 
 /// Two readers of one lane would each get a part of the bytes.

@@ -12,10 +12,10 @@ use reattach_core::link::Outgoing;
 
 use crate::client::Client;
 use crate::connection::Connection;
+use crate::receipt::Receipt;
 use crate::received::Received;
 use crate::runtime::Task;
 use crate::runtime::Timer;
-use crate::shared::Receipt;
 use crate::shared::Taken;
 
 /// Whose messages they are. It keeps the connection alive.

@@ -46,6 +46,7 @@ mod meter;
 mod mint;
 #[cfg(feature = "proxy")]
 mod proxy;
+mod receipt;
 mod received;
 pub mod runtime;
 mod server;
@@ -85,6 +86,7 @@ pub use self::duplex::MessageStream;
 pub use self::mint::connection_key;
 #[cfg(feature = "proxy")]
 pub use self::proxy::{Proxy, ProxyError};
+pub use self::receipt::Receipt;
 pub use self::received::Received;
 pub use self::server::Admitted;
 pub use self::server::Hello;
@@ -94,7 +96,6 @@ pub use self::server::ServerConfig;
 pub use self::server::Undrained;
 pub use self::server::Upgrade;
 pub use self::shared::Events;
-pub use self::shared::Receipt;
 #[cfg(any(feature = "rustls-ring", feature = "rustls-aws-lc-rs"))]
 pub use self::tls::{ClientTls, ServerTls, TlsError};
 pub use self::typed::Mistyped;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use reattach_core::client;
 use reattach_core::client::Client;
 use reattach_core::client::Status;
+use reattach_core::connection::Connection;
 use reattach_core::connection::Incoming;
 use reattach_core::connection::Stats;
 use reattach_core::error::ApiMisuse;
@@ -63,11 +64,22 @@ pub(crate) trait Machine: Send + Unpin + 'static {
     fn disconnect(&mut self, now: Instant);
 
     fn has_delivery_from(&self, lanes: Lanes<'_>) -> bool;
+    /// The connection, to look at.
+    fn connection(&self) -> &Connection;
     /// The epoch that it is in.
-    fn epoch(&self) -> Option<Epoch>;
-    fn is_attached(&self) -> bool;
+    fn epoch(&self) -> Option<Epoch> {
+        self.connection().epoch()
+    }
+
+    fn is_attached(&self) -> bool {
+        self.connection().transport().is_some()
+    }
+
     /// How many messages take a place in the outbox.
-    fn places_taken(&self) -> u32;
+    fn places_taken(&self) -> u32 {
+        self.connection().link().outbox().usage().all().count()
+    }
+
     fn stats(&self) -> Stats;
     /// Whether the connection has ended.
     fn is_over(&self) -> bool;
@@ -75,7 +87,10 @@ pub(crate) trait Machine: Send + Unpin + 'static {
     fn is_expecting(&self) -> bool;
     /// When the lease ends of what is in the application's hands, where it holds up something that can still be taken after
     /// the end.
-    fn held_up_until(&self, lanes: Lanes<'_>) -> Option<Instant>;
+    fn held_up_until(&self, lanes: Lanes<'_>) -> Option<Instant> {
+        self.connection().link().inbox().held_up_until(lanes)
+    }
+
     /// The outcome that an event tells, if it tells one.
     fn outcome(event: &Self::Event) -> Option<(MessageId, &Outcome)>;
 }
@@ -123,16 +138,8 @@ macro_rules! forward {
             Self::has_delivery_from(self, lanes)
         }
 
-        fn epoch(&self) -> Option<Epoch> {
-            self.connection().epoch()
-        }
-
-        fn is_attached(&self) -> bool {
-            self.connection().transport().is_some()
-        }
-
-        fn places_taken(&self) -> u32 {
-            self.connection().link().outbox().usage().all().count()
+        fn connection(&self) -> &Connection {
+            Self::connection(self)
         }
 
         fn stats(&self) -> Stats {
@@ -141,10 +148,6 @@ macro_rules! forward {
 
         fn is_over(&self) -> bool {
             Self::is_over(self)
-        }
-
-        fn held_up_until(&self, lanes: Lanes<'_>) -> Option<Instant> {
-            self.connection().link().inbox().held_up_until(lanes)
         }
 
         fn outcome(event: &Self::Event) -> Option<(MessageId, &Outcome)> {

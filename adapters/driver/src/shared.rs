@@ -19,7 +19,6 @@ use std::time::Duration;
 
 use event_listener::Event;
 use event_listener::EventListener;
-use futures_channel::oneshot;
 use futures_util::task::AtomicWaker;
 use reattach_core::connection::Stats;
 use reattach_core::error::ApiMisuse;
@@ -28,18 +27,19 @@ use reattach_core::id::Lane;
 use reattach_core::id::MessageId;
 use reattach_core::id::Name;
 use reattach_core::id::TransportId;
+use reattach_core::link::Acceptance;
 use reattach_core::link::Decision;
 use reattach_core::link::Delivery;
 use reattach_core::link::Handle;
 use reattach_core::link::Lanes;
 use reattach_core::link::Outgoing;
-use reattach_core::outcome::Outcome;
-use reattach_core::outcome::Unknown;
 use reattach_core::time::Instant;
 use reattach_core::wire::Payload;
 use rustc_hash::FxHashMap;
 
 use crate::machine::Machine;
+use crate::receipt::Promise;
+use crate::receipt::Receipt;
 use crate::received::Deciding;
 use crate::received::Received;
 use crate::runtime::Runtime;
@@ -51,7 +51,7 @@ pub(crate) struct State<M: Machine> {
     pub(crate) machine: M,
     /// Who waits for which outcome. An entry goes when its outcome comes. There are no more than the outbox holds and this
     /// program names them, so their hash need not withstand anybody.
-    receipts: FxHashMap<MessageId, oneshot::Sender<Outcome>>,
+    receipts: FxHashMap<MessageId, Promise>,
     subscribers: Vec<Weak<Subscription<M::Event>>>,
     /// Lanes whose messages are kept for a reader of their own.
     claimed: BTreeSet<Lane>,
@@ -82,9 +82,8 @@ impl<M: Machine> State<M> {
             self.version += 1;
             return false;
         };
-        if let Some(receipt) = self.receipts.remove(&id) {
-            // Nobody need be waiting.
-            _ = receipt.send(outcome.clone());
+        if let Some(promise) = self.receipts.remove(&id) {
+            promise.keep(outcome);
         }
         true
     }
@@ -194,11 +193,11 @@ impl<M: Machine> Shared<M> {
     pub(crate) fn try_send(&self, message: Outgoing) -> Result<Receipt, ApiMisuse> {
         let mut state = self.lock();
         let id = state.machine.send(message, self.now())?;
-        let (sender, receiver) = oneshot::channel();
-        state.receipts.insert(id, sender);
+        let (receipt, promise) = Receipt::new(id);
+        state.receipts.insert(id, promise);
         drop(state);
         self.wake_driver();
-        Ok(Receipt { id, outcome: receiver })
+        Ok(receipt)
     }
 
     pub(crate) async fn send(&self, message: Outgoing) -> Result<Receipt, ApiMisuse> {
@@ -224,14 +223,25 @@ impl<M: Machine> Shared<M> {
     pub(crate) fn try_recv(self: &Arc<Self>) -> Option<Received> {
         let mut state = self.lock();
         let State { machine, claimed, .. } = &mut *state;
-        let delivery = machine.take_from(Lanes::Except(claimed), self.now());
+        let now = self.time_of_taking(machine);
+        let delivery = machine.take_from(Lanes::Except(claimed), now);
         self.hand_over(state, delivery)
+    }
+
+    /// The time for taking a message. A lease is reckoned from it. Where there is none, the latest time that the machine has seen
+    /// will do, for which any earlier one stands: reading the clock costs as much as taking a message.
+    fn time_of_taking(&self, machine: &M) -> Instant {
+        match machine.connection().link().config().acceptance {
+            Acceptance::Manual => self.now(),
+            Acceptance::Automatic => Instant::ZERO,
+        }
     }
 
     /// Goes on after a message was taken, or none was there.
     fn hand_over(self: &Arc<Self>, state: MutexGuard<'_, State<M>>, delivery: Option<Delivery>) -> Option<Received> {
         let has_more = delivery.is_some() && state.machine.has_delivery_from(Lanes::All);
-        let is_report_due = state.machine.poll_timeout().is_some_and(|at| state.armed.is_none_or(|armed| at < armed));
+        let due = state.machine.connection().poll_timeout_of_inbox();
+        let is_report_due = due.is_some_and(|at| state.armed.is_none_or(|armed| at < armed));
         // After the end, once something was taken, there may be another lease to wait for, or nothing more.
         let is_awaited = is_report_due || (state.lingers && delivery.is_some());
         drop(state);
@@ -276,7 +286,8 @@ impl<M: Machine> Shared<M> {
             if epoch.is_some() && current.is_some() && epoch != current {
                 return Some(Taken::InAnotherEpoch);
             }
-            let delivery = state.machine.take_from(Lanes::Only(lane), self.now());
+            let now = self.time_of_taking(&state.machine);
+            let delivery = state.machine.take_from(Lanes::Only(lane), now);
             self.hand_over(state, delivery).map(|received| Taken::Message(received, current))
         };
         let is_silent = || self.lock().is_silent_for_good(Lanes::Only(lane)).then_some(Taken::Nothing);
@@ -372,32 +383,6 @@ impl<M: Machine> Deciding for Shared<M> {
 
     fn extend(&self, handle: Handle, lease: Duration) -> Result<(), ApiMisuse> {
         self.command(|machine, now| machine.extend(handle, lease, now))
-    }
-}
-
-/// A message that was sent. Await it for its one outcome; dropping it changes nothing.
-#[derive(Debug)]
-pub struct Receipt {
-    id: MessageId,
-    outcome: oneshot::Receiver<Outcome>,
-}
-
-impl Receipt {
-    /// The message's name.
-    #[must_use]
-    pub const fn id(&self) -> MessageId {
-        self.id
-    }
-}
-
-impl Future for Receipt {
-    type Output = Outcome;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
-        Pin::new(&mut self.outcome).poll(cx).map(|outcome| {
-            // The sender goes without a word only if the whole runtime went down around the machine.
-            outcome.unwrap_or(Outcome::Unknown { reason: Unknown::Closed })
-        })
     }
 }
 

@@ -11,8 +11,8 @@ use serde::de::DeserializeOwned;
 
 use crate::client::Client;
 use crate::connection::Connection;
+use crate::receipt::Receipt;
 use crate::received::Received;
-use crate::shared::Receipt;
 
 /// A connection whose messages are typed: it sends `Tx` and takes `Rx`. `C` is a [`Client`] or a [`Connection`], and everything
 /// else about it is asked of [`Typed::inner`].
