@@ -39,13 +39,10 @@ impl Future for Receipt {
     type Output = Outcome;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
-        let mut told = self.place.lock();
-        if let Told::Outcome(outcome) = &*told {
-            return Poll::Ready(outcome.clone());
-        }
-        match &mut *told {
+        match &mut *self.place.lock() {
+            Told::Outcome(outcome) => return Poll::Ready(outcome.clone()),
             Told::NotYet(Some(waker)) => waker.clone_from(cx.waker()),
-            told => *told = Told::NotYet(Some(cx.waker().clone())),
+            Told::NotYet(waker @ None) => *waker = Some(cx.waker().clone()),
         }
         Poll::Pending
     }

@@ -11,8 +11,8 @@ use crate::wire;
 use crate::wire::Frame;
 use crate::wire::Void;
 
-/// About what a frame is longer than its payload.
-const ENVELOPE: usize = 40;
+/// What a frame without a name and a lane is longer than its payload, and some more.
+const ENVELOPE: usize = 64;
 
 impl Outbox {
     /// Writes the frames that may be written behind what stands in `out`, until it holds `up_to` bytes. `base` is the offset at
@@ -51,9 +51,10 @@ impl Outbox {
             index = next;
             let message = self.queued.remove(index).expect("the index was just found");
             if fresh == 0 {
-                // What stands behind it is taken to be like it.
-                let like_it = (message.entry.payload.len() + ENVELOPE).saturating_mul(self.queued.len() + 1);
-                out.reserve(like_it.min(up_to - out.len()));
+                // What stands behind it is taken to be like it. The last one may reach beyond `up_to`, and growing for it would
+                // double the whole.
+                let one = message.entry.payload.len() + ENVELOPE;
+                out.reserve(one.saturating_mul(self.queued.len() + 1).min(up_to - out.len() + one));
             }
             wire::separate(out);
             let seq = self.flight.sent.next();
