@@ -56,6 +56,13 @@ impl<K: Ord + Clone, V> ExpiringMap<K, V> {
         Some((key, value))
     }
 
+    /// An entry whose time has come, the earliest first. It stays.
+    #[must_use]
+    pub fn first_expired(&self, now: Instant) -> Option<(&K, &V)> {
+        let (_, key) = self.by_time.first().filter(|(expires, _)| *expires <= now)?;
+        self.get(key).map(|value| (key, value))
+    }
+
     /// The value under `key`.
     #[must_use]
     pub fn get(&self, key: &K) -> Option<&V> {

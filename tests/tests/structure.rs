@@ -39,6 +39,16 @@ const RANKS: &[(&str, &[&[&str]])] = &[
         ],
     ),
     ("link/outbox", &[&["entry", "receipt"], &["flight"], &["write"]]),
+    (
+        "rpc",
+        &[
+            &["config", "id"],
+            &["error"],
+            &["text", "event"],
+            &["call", "pending", "queue"],
+            &["serving"],
+        ],
+    ),
     ("client", &[&["config", "event", "input", "state", "handshake"], &["output", "view"], &["commands"]]),
     (
         "server",

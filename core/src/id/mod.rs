@@ -285,8 +285,13 @@ impl MessageIds {
     /// Ids for the life that `nonce` names. The nonce must be unique; it cannot be read off the ids.
     #[must_use]
     pub fn new(nonce: &[u8; 16]) -> Self {
+        Self::labelled(b"reattach message ids", nonce)
+    }
+
+    /// The same for ids of something else: those of one nonce and different labels are distinct.
+    pub(crate) fn labelled(label: &[u8], nonce: &[u8; 16]) -> Self {
         let mut hash = Sha256::new();
-        hash.update(b"reattach message ids");
+        hash.update(label);
         hash.update(nonce);
         let digest = hash.finalize();
         let mut own = [0; 10];

@@ -248,7 +248,7 @@ fn push_key(out: &mut String, key: &str) {
     out.push_str("\":");
 }
 
-fn push_string(out: &mut String, text: &str) {
+pub(crate) fn push_string(out: &mut String, text: &str) {
     if text.bytes().any(|byte| byte == b'"' || byte == b'\\' || byte < b' ') {
         return out.push_str(&serde_json::to_string(text).expect("a string is always JSON"));
     }

@@ -96,7 +96,7 @@ const MAX_KEYS: usize = 64;
 const MAX_VALUES: usize = MAX_WINDOW as usize;
 
 /// The pairs of one JSON object, values not looked into yet.
-pub(super) struct Fields<'a> {
+pub(crate) struct Fields<'a> {
     /// What complaints call this object.
     frame: &'static str,
     pairs: Vec<(Cow<'a, str>, &'a RawValue)>,
@@ -104,7 +104,7 @@ pub(super) struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     /// Reads one JSON object. `frame` is what complaints call it.
-    pub(super) fn parse(frame: &'static str, text: &'a str) -> Result<Self, DecodeError> {
+    pub(crate) fn parse(frame: &'static str, text: &'a str) -> Result<Self, DecodeError> {
         // The envelope is one level more than the payload in it.
         if is_deeper_than(text, MAX_DEPTH + 1) {
             return Err(DecodeError::TooDeep);
@@ -127,12 +127,12 @@ impl<'a> Fields<'a> {
     }
 
     /// The complaint that `key` is missing.
-    pub(super) fn missing(&self, key: &'static str) -> DecodeError {
+    pub(crate) fn missing(&self, key: &'static str) -> DecodeError {
         DecodeError::MissingKey { frame: self.frame, key }
     }
 
     /// The text of a value, `null` included.
-    pub(super) fn raw(&self, key: &'static str) -> Result<Option<&'a str>, DecodeError> {
+    pub(crate) fn raw(&self, key: &'static str) -> Result<Option<&'a str>, DecodeError> {
         let mut found = None;
         for (name, value) in &self.pairs {
             if name == key && found.replace(value.get()).is_some() {
@@ -162,7 +162,7 @@ impl<'a> Fields<'a> {
         self.value(key, "true or false")
     }
 
-    pub(super) fn string(&self, key: &'static str) -> Result<Option<Cow<'a, str>>, DecodeError> {
+    pub(crate) fn string(&self, key: &'static str) -> Result<Option<Cow<'a, str>>, DecodeError> {
         Ok(self.value::<Text<'a>>(key, "a string")?.map(|text| text.0))
     }
 

@@ -82,6 +82,12 @@ impl Payload {
         Self(without_white_space_around(text).into())
     }
 
+    /// Takes a text that was put together of values that are known to be JSON, without a raw line break, and is not too deep.
+    pub(crate) fn of_known_parts(text: &str) -> Self {
+        debug_assert!(check(text).is_ok() && memchr::memchr2(b'\n', b'\r', text.as_bytes()).is_none());
+        Self(text.into())
+    }
+
     /// The JSON text.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -176,7 +182,7 @@ fn check_depth(text: &str) -> Result<(), PayloadError> {
 
 /// Whether brackets outside of strings nest deeper than `limit`. Right for every JSON text; for any other text it may say
 /// either, and the reader that comes after refuses that.
-pub(super) fn is_deeper_than(text: &str, limit: usize) -> bool {
+pub(crate) fn is_deeper_than(text: &str, limit: usize) -> bool {
     // Each level takes two bytes of a JSON text; and looking for brackets is many times faster than following strings, and settles
     // it for nearly every text.
     if text.len() < 2 * (limit + 1) || memchr::memchr2_iter(b'[', b'{', text.as_bytes()).nth(limit).is_none() {

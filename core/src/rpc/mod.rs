@@ -1,0 +1,557 @@
+//! Requests: JSON-RPC 2.0 over the reliable messages of a connection, both ways at once.
+//!
+//! [`Rpc`] is a machine like the others, and knows nothing of connections: whoever owns both hands it the messages of the lanes
+//! in [`Channel`], the outcomes of what it had sent, and the time, and does what comes out.
+//!
+//! Every request has exactly one end, [`Event::Finished`]: its result, or why there is none, with what is known of whether it
+//! was done. It survives any number of dropped transports. It ends early where no response can come any more: its message was
+//! not delivered, or the epoch is over in which the other side had it.
+//!
+//! Requests and notifications are handed to the application in the order in which they were sent, and answered in any. They are
+//! taken from the connection only while [`Rpc::has_room`]; responses always are, so that who serves a request may ask its sender
+//! something, whatever else waits.
+//!
+//! ```
+//! use reattach_core::rpc::{self, Call, Channel, Event, Output, Rpc};
+//! use reattach_core::time::Instant;
+//! use reattach_core::wire::Payload;
+//!
+//! let now = Instant::ZERO;
+//! let mut client = Rpc::new(rpc::Config::default(), &[1; 16], now);
+//! let id = client.request(Call::new("sum")?.with_params(Payload::from_json("[2,3]")?)?, now)?;
+//! let Some(Output::Send { channel: Channel::Calls, payload, .. }) = client.poll_output() else { panic!("it is sent") };
+//!
+//! let mut server = Rpc::new(rpc::Config::default(), &[2; 16], now);
+//! server.handle_message(payload.into(), now);
+//! let asked = server.take().expect("a request came").asked.expect("it wants an answer");
+//! server.respond(asked, Ok(Payload::from_json("5")?), now)?;
+//! let Some(Output::Send { channel: Channel::Answers, payload, .. }) = server.poll_output() else { panic!("it is sent") };
+//!
+//! client.handle_message(payload.into(), now);
+//! let finished = Event::Finished { id, result: Ok(Payload::from_json("5")?) };
+//! assert_eq!(client.poll_output(), Some(Output::Event(finished)));
+//! # Ok::<(), Box<dyn core::error::Error>>(())
+//! ```
+
+mod call;
+mod config;
+mod error;
+mod event;
+mod id;
+mod pending;
+mod queue;
+mod serving;
+mod text;
+
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use crate::error::ApiMisuse;
+use crate::id::MessageId;
+use crate::outcome::Outcome;
+use crate::rpc::id::RequestIds;
+use crate::rpc::pending::Delivered;
+use crate::rpc::pending::Leftover;
+use crate::rpc::pending::Pending;
+use crate::rpc::queue::Queue;
+use crate::rpc::queue::Unsent;
+use crate::rpc::serving::BatchNo;
+use crate::rpc::serving::Serving;
+use crate::rpc::text::Answer;
+use crate::rpc::text::Item;
+use crate::rpc::text::Text;
+use crate::time::Clock;
+use crate::time::Instant;
+use crate::wire::Fields;
+use crate::wire::Payload;
+use crate::wire::UncheckedPayload;
+
+pub use self::call::Call;
+pub use self::config::Config;
+pub use self::error::ErrorObject;
+pub use self::error::Failure;
+pub use self::error::MAX_DEPTH;
+pub use self::error::MAX_METHOD;
+pub use self::error::RequestError;
+pub use self::error::RpcMisuse;
+pub use self::event::Channel;
+pub use self::event::Event;
+pub use self::event::Incoming;
+pub use self::event::Output;
+pub use self::event::Stats;
+pub use self::id::Asked;
+pub use self::id::RequestId;
+
+/// The requests of one connection, both ways.
+///
+/// *Getters* take `&self`. `handle_*` take in what happened outside. *Commands* ([`request`](Self::request),
+/// [`request_batch`](Self::request_batch), [`notify`](Self::notify), [`cancel`](Self::cancel), [`take`](Self::take),
+/// [`respond`](Self::respond), [`progress`](Self::progress), [`abort_all`](Self::abort_all)) fail only for the caller's own
+/// faults. `poll_*` say what is to be done, and when.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Rpc {
+    clock: Clock,
+    config: Config,
+    ids: RequestIds,
+    pending: Pending,
+    serving: Serving,
+    queue: Queue,
+    /// How the connection ended.
+    ended: Option<Arc<str>>,
+    stats: Stats,
+}
+
+impl Rpc {
+    /// Without any request. `nonce` is unique to this life of the machine: it names requests.
+    #[must_use]
+    pub fn new(config: Config, nonce: &[u8; 16], now: Instant) -> Self {
+        Self {
+            clock: Clock::new(now),
+            ids: RequestIds::new(nonce),
+            pending: Pending::default(),
+            serving: Serving::default(),
+            queue: Queue::new(config.max_open + config.max_batch),
+            ended: None,
+            stats: Stats::default(),
+            config,
+        }
+    }
+
+    /// Begins a request. Its time runs from now, sent or not.
+    ///
+    /// # Errors
+    ///
+    /// [`RpcMisuse::TooManyPending`], [`RpcMisuse::Ended`].
+    pub fn request(&mut self, call: Call, now: Instant) -> Result<RequestId, RpcMisuse> {
+        self.check_room(1)?;
+        let now = self.clock.advance(now);
+        let mut text = String::new();
+        let within = self.timeout_of(&call);
+        let id = self.begin(call, &mut text, now);
+        let payload = Payload::of_known_parts(&text);
+        self.queue.push(Unsent { channel: Channel::Calls, requests: alloc::vec![id], within: Some(within), payload });
+        Ok(id)
+    }
+
+    /// Begins several requests, and sends notifications, in one message. The other side answers them in one, when it has done all.
+    /// A call is a notification where the flag beside it is false. Returns the names of the requests, in order.
+    ///
+    /// # Errors
+    ///
+    /// [`RpcMisuse::BatchSize`], [`RpcMisuse::TooManyPending`], [`RpcMisuse::Ended`].
+    pub fn request_batch(&mut self, calls: Vec<(Call, bool)>, now: Instant) -> Result<Vec<RequestId>, RpcMisuse> {
+        let limit = self.config.max_batch;
+        if calls.is_empty() || calls.len() > limit {
+            return Err(RpcMisuse::BatchSize { limit });
+        }
+        self.check_room(calls.iter().filter(|(_, is_request)| *is_request).count())?;
+        let now = self.clock.advance(now);
+        let (mut texts, mut requests) = (Vec::new(), Vec::new());
+        let longest = calls.iter().filter(|(_, is_request)| *is_request).map(|(call, _)| self.timeout_of(call)).max();
+        for (call, is_request) in calls {
+            let mut text = String::new();
+            if is_request {
+                requests.push(self.begin(call, &mut text, now));
+            } else {
+                text::write_notification(&mut text, &call.method, call.params.as_ref().map(Payload::as_str));
+            }
+            texts.push(text);
+        }
+        let (payload, ids) = (text::batch(&texts), requests.clone());
+        self.queue.push(Unsent { channel: Channel::Calls, requests, within: longest, payload });
+        Ok(ids)
+    }
+
+    /// Sends a notification, which nobody answers.
+    ///
+    /// # Errors
+    ///
+    /// [`RpcMisuse::TooManyPending`] where as many wait to be sent as requests may, [`RpcMisuse::Ended`].
+    pub fn notify(&mut self, call: &Call, now: Instant) -> Result<(), RpcMisuse> {
+        self.check_room(0)?;
+        self.clock.advance(now);
+        let limit = self.config.max_pending;
+        if self.queue.calls() >= limit {
+            return Err(RpcMisuse::TooManyPending { limit });
+        }
+        let mut text = String::new();
+        text::write_notification(&mut text, &call.method, call.params.as_ref().map(Payload::as_str));
+        let payload = Payload::of_known_parts(&text);
+        self.queue.push(Unsent { channel: Channel::Calls, requests: Vec::new(), within: None, payload });
+        Ok(())
+    }
+
+    /// Withdraws a request. It ends at once, as cancelled; where the other side has it, that is told.
+    ///
+    /// # Errors
+    ///
+    /// [`RpcMisuse::NotWaiting`] for one that has ended, or never was.
+    pub fn cancel(&mut self, id: RequestId, now: Instant) -> Result<(), RpcMisuse> {
+        self.clock.advance(now);
+        if !self.pending.contains(id) {
+            return Err(RpcMisuse::NotWaiting);
+        }
+        self.fail(id, Failure::Cancelled);
+        Ok(())
+    }
+
+    /// Withdraws every request of this side. Returns which.
+    pub fn abort_all(&mut self, now: Instant) -> Vec<RequestId> {
+        self.clock.advance(now);
+        let ids = self.pending.ids();
+        for id in &ids {
+            self.fail(*id, Failure::Cancelled);
+        }
+        ids
+    }
+
+    /// The next thing that the other side wants.
+    pub fn take(&mut self) -> Option<Incoming> {
+        self.serving.take()
+    }
+
+    /// Answers a request of the other side. A result that no message can carry is answered as an internal error.
+    ///
+    /// # Errors
+    ///
+    /// [`RpcMisuse::NotWaiting`] where nobody waits for it any more: see [`Event::Abandoned`].
+    pub fn respond(
+        &mut self,
+        asked: Asked,
+        result: Result<Payload, ErrorObject>,
+        now: Instant,
+    ) -> Result<(), RpcMisuse> {
+        self.clock.advance(now);
+        let carried = result.as_ref().map_or_else(|error| error.data.as_ref(), Some);
+        let is_too_deep = carried.is_some_and(|value| call::check_depth(value).is_err());
+        let result = if is_too_deep { Err(too_deep()) } else { result };
+        let write = |id: &str| text::response(Some(id), result.as_ref());
+        let answer = self.serving.answer(asked, write).ok_or(RpcMisuse::NotWaiting)?;
+        if let Some(payload) = answer {
+            self.queue.push(Unsent::answer(payload));
+        }
+        Ok(())
+    }
+
+    /// Tells how far a request of the other side has come, where there is room to say so. Its sender goes on waiting for it.
+    ///
+    /// # Errors
+    ///
+    /// [`RpcMisuse::NotWaiting`], [`RpcMisuse::TooDeep`].
+    pub fn progress(&mut self, asked: Asked, value: &Payload, now: Instant) -> Result<(), RpcMisuse> {
+        self.clock.advance(now);
+        let id = self.serving.id(asked).ok_or(RpcMisuse::NotWaiting)?;
+        call::check_depth(value)?;
+        let payload = text::progress(id, value);
+        self.say(payload);
+        Ok(())
+    }
+
+    /// Takes in a message of one of the two lanes.
+    pub fn handle_message(&mut self, payload: UncheckedPayload, now: Instant) {
+        let now = self.clock.advance(now);
+        let Some(payload) = text::check(payload) else {
+            return self.complain(ErrorObject::PARSE_ERROR, None, "it is no JSON");
+        };
+        match text::read(&payload, self.config.max_batch) {
+            Text::One(item) => self.on_item(item, None, now),
+            Text::Batch(items) => {
+                let batch = self.serving.begin_batch();
+                for item in items {
+                    self.on_item(item, Some(batch), now);
+                }
+                if let Some(payload) = self.serving.end_batch(batch) {
+                    self.queue.push(Unsent::answer(payload));
+                }
+            }
+            Text::BadBatch(problem) => self.complain(ErrorObject::INVALID_REQUEST, None, problem),
+            Text::Unreadable => self.complain(ErrorObject::PARSE_ERROR, None, "it is no JSON"),
+        }
+    }
+
+    /// What became of an [`Output::Send`].
+    pub fn handle_sent(&mut self, sent: Result<MessageId, ApiMisuse>, now: Instant) {
+        self.clock.advance(now);
+        let Some(unsent) = self.queue.take_handed_out() else { return };
+        match sent {
+            Ok(message) if !unsent.requests.is_empty() => self.pending.sent(message, unsent.requests),
+            Ok(_) => {}
+            Err(ApiMisuse::QueueFull) => self.queue.put_back(unsent),
+            Err(misuse) if unsent.channel == Channel::Calls => {
+                for id in unsent.requests {
+                    self.fail(id, Failure::NotSent(misuse));
+                }
+            }
+            // Whoever waits for it is told that there is an answer, and that it cannot be sent.
+            Err(ApiMisuse::TooLarge { .. }) => {
+                let refusal = too_large(&unsent.payload).filter(|refusal| refusal.len() < unsent.payload.len());
+                if let Some(payload) = refusal {
+                    self.queue.push(Unsent::answer(payload));
+                }
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// There may be room again for what could not be sent.
+    pub fn handle_room(&mut self) {
+        self.queue.unblock();
+    }
+
+    /// A message has its outcome. One that this machine did not send changes nothing.
+    pub fn handle_outcome(&mut self, message: &MessageId, outcome: &Outcome, now: Instant) {
+        self.clock.advance(now);
+        for id in self.pending.decided(message) {
+            let failure = match outcome {
+                Outcome::Delivered => match self.pending.delivered(id) {
+                    Delivered::Well => continue,
+                    Delivered::InVain => {
+                        self.say(text::cancel(id));
+                        continue;
+                    }
+                    Delivered::TooEarly => Failure::EpochEnded,
+                },
+                Outcome::Rejected { code, .. } => Failure::Rejected { code: code.clone() },
+                Outcome::NotDelivered { reason } => Failure::NotDelivered(*reason),
+                Outcome::Unknown { reason } => Failure::Unknown(*reason),
+            };
+            self.fail(id, failure);
+        }
+    }
+
+    /// The epoch of the connection is over and another one has begun. `is_open` says of a message whether it still waits for its
+    /// outcome in the connection.
+    pub fn handle_epoch_ended(&mut self, is_open: impl Fn(&MessageId) -> bool, now: Instant) {
+        self.clock.advance(now);
+        for id in self.pending.end_epoch(is_open) {
+            self.fail(id, Failure::EpochEnded);
+        }
+        self.queue.drop_answers();
+        self.abandon();
+    }
+
+    /// The connection has ended. Nothing more can be asked; what the other side notified of can still be taken.
+    pub fn handle_ended(&mut self, cause: &str, now: Instant) {
+        self.clock.advance(now);
+        if self.ended.is_some() {
+            return;
+        }
+        let cause = Arc::<str>::from(cause);
+        self.ended = Some(Arc::clone(&cause));
+        for id in self.pending.ids() {
+            self.fail(id, Failure::Ended { cause: Arc::clone(&cause) });
+        }
+        self.queue.clear();
+        self.abandon();
+    }
+
+    /// Lets time pass. Call it when [`Rpc::poll_timeout`] is due; calling it earlier or later does no harm.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        let now = self.clock.advance(now);
+        while let Some((id, failure)) = self.pending.overdue(now) {
+            self.stats.timeouts += 1;
+            self.fail(id, failure);
+        }
+    }
+
+    /// The next thing to do. Poll until there is none, then wait.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.queue.poll()
+    }
+
+    /// When to call [`Rpc::handle_timeout`].
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.pending.poll_timeout()
+    }
+
+    /// Whether requests and notifications may be taken from the connection. Responses always may.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.serving.len() < self.config.max_open
+    }
+
+    /// Whether [`Rpc::take`] has something.
+    #[must_use]
+    pub fn has_incoming(&self) -> bool {
+        self.serving.has_incoming()
+    }
+
+    /// How many requests of this side wait.
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// What was counted.
+    #[must_use]
+    pub const fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    fn check_room(&self, requests: usize) -> Result<(), RpcMisuse> {
+        let limit = self.config.max_pending;
+        if self.ended.is_some() {
+            Err(RpcMisuse::Ended)
+        } else if self.pending.len() + requests > limit {
+            Err(RpcMisuse::TooManyPending { limit })
+        } else {
+            Ok(())
+        }
+    }
+
+    fn timeout_of(&self, call: &Call) -> core::time::Duration {
+        let default = if call.is_long { self.config.long_timeout } else { self.config.timeout };
+        call.timeout.unwrap_or(default)
+    }
+
+    fn begin(&mut self, call: Call, text: &mut String, now: Instant) -> RequestId {
+        let (id, timeout) = (self.ids.mint(), self.timeout_of(&call));
+        text::write_request(text, id, &call.method, call.params.as_ref());
+        self.pending.begin(id, call.method, timeout, call.idle, now);
+        self.stats.requests += 1;
+        id
+    }
+
+    /// A request of this side ends without a result.
+    fn fail(&mut self, id: RequestId, failure: Failure) {
+        let Some((method, leftover)) = self.pending.end(id) else { return };
+        self.stats.failures += 1;
+        match leftover {
+            Leftover::Queued => self.queue.forget(id),
+            Leftover::Sent(message) => self.queue.withdraw(message),
+            // Whoever has answered, or is gone, need not be told that nobody waits.
+            Leftover::Served if matches!(failure, Failure::Cancelled | Failure::TimedOut { .. } | Failure::Idle { .. }) => {
+                self.say(text::cancel(id));
+            }
+            Leftover::Served | Leftover::Nothing => {}
+        }
+        self.queue.tell(Event::Finished { id, result: Err(RequestError { id, method, failure }) });
+    }
+
+    fn on_item(&mut self, item: Item<'_>, batch: Option<BatchNo>, now: Instant) {
+        match item {
+            // Nobody waits for the answer any more.
+            Item::Request { .. } if self.ended.is_some() => {}
+            Item::Request { id, method, params } => {
+                let params = params.map(Payload::of_known_parts);
+                if self.serving.ask(id, batch, method.into(), params) {
+                    self.stats.served += 1;
+                } else {
+                    self.stats.duplicates += 1;
+                }
+            }
+            Item::Notification { method, params } if method == text::CANCEL => self.on_cancel(params),
+            Item::Notification { method, params } if method == text::PROGRESS => self.on_progress(params, now),
+            Item::Notification { method, params } => {
+                self.serving.notify(method.into(), params.map(Payload::of_known_parts));
+            }
+            Item::Response { id, result } => self.on_response(id, result),
+            Item::Complaint(error) => {
+                self.stats.malformed += 1;
+                self.queue.tell(Event::Complaint { error });
+            }
+            Item::Invalid { id, problem } => match batch {
+                Some(batch) => {
+                    self.note_malformed(problem);
+                    let error = ErrorObject::new(ErrorObject::INVALID_REQUEST, problem);
+                    self.serving.answer_in(batch, text::response(id, Err(&error)));
+                }
+                None => self.complain(ErrorObject::INVALID_REQUEST, id, problem),
+            },
+        }
+    }
+
+    fn on_response(&mut self, id: &str, result: Result<&str, Answer>) {
+        let waiting = id::parse(id).filter(|id| self.pending.contains(*id));
+        let Some(id) = waiting else { return self.stats.unmatched += 1 };
+        match result {
+            Ok(result) => {
+                self.pending.end(id);
+                self.stats.results += 1;
+                self.queue.tell(Event::Finished { id, result: Ok(Payload::of_known_parts(result)) });
+            }
+            Err(Answer::Error(error)) => self.fail(id, Failure::Refused(error)),
+            Err(Answer::Bad(problem)) => self.fail(id, Failure::BadResponse { problem }),
+        }
+    }
+
+    /// Whoever sent a request does not wait for it any more.
+    fn on_cancel(&mut self, params: Option<&str>) {
+        let fields = params.and_then(|params| Fields::parse("the parameters", params).ok());
+        let id = fields.as_ref().and_then(|fields| fields.raw("id").ok().flatten());
+        let Some(id) = id else { return self.note_malformed("a cancellation names no request") };
+        let Some(asked) = self.serving.find(id) else { return };
+        if !self.serving.drop_alone(asked) {
+            let error = ErrorObject::new(ErrorObject::REQUEST_CANCELLED, "it was cancelled");
+            let answer = self.serving.answer(asked, |id| text::response(Some(id), Err(&error))).flatten();
+            if let Some(payload) = answer {
+                self.queue.push(Unsent::answer(payload));
+            }
+        }
+        self.queue.tell(Event::Abandoned { asked });
+    }
+
+    fn on_progress(&mut self, params: Option<&str>, now: Instant) {
+        let fields = params.and_then(|params| Fields::parse("the parameters", params).ok());
+        let token = fields.as_ref().and_then(|fields| fields.raw("token").ok().flatten());
+        let value = fields.as_ref().and_then(|fields| fields.raw("value").ok().flatten());
+        let (Some(token), Some(value)) = (token, value) else {
+            return self.note_malformed("progress names no request, or holds no value");
+        };
+        match id::parse(token) {
+            Some(id) if self.pending.touch(id, now) => {
+                self.queue.tell(Event::Progress { id, value: Payload::of_known_parts(value) });
+            }
+            Some(_) | None => self.stats.unmatched += 1,
+        }
+    }
+
+    fn note_malformed(&mut self, problem: &'static str) {
+        self.stats.malformed += 1;
+        self.queue.tell(Event::Malformed { problem });
+    }
+
+    /// Tells the other side that it sent something that makes no sense. Such a word is a response and is never answered, so two
+    /// sides cannot go on complaining to each other.
+    fn complain(&mut self, code: i64, id: Option<&str>, problem: &'static str) {
+        self.note_malformed(problem);
+        let error = ErrorObject::new(code, problem);
+        self.say(Payload::of_known_parts(&text::response(id, Err(&error))));
+    }
+
+    /// Says something that nobody waits for, where there is room.
+    fn say(&mut self, payload: Payload) {
+        if self.ended.is_none() && !self.queue.say(payload) {
+            self.stats.unsaid += 1;
+        }
+    }
+
+    fn abandon(&mut self) {
+        for asked in self.serving.abandon() {
+            self.queue.tell(Event::Abandoned { asked });
+        }
+    }
+}
+
+fn too_deep() -> ErrorObject {
+    ErrorObject::new(ErrorObject::INTERNAL_ERROR, "the result is nested too deep to be sent")
+}
+
+/// The same answers without what makes them large.
+fn too_large(answer: &Payload) -> Option<Payload> {
+    let error = ErrorObject::new(ErrorObject::INTERNAL_ERROR, "the result is too large to be sent");
+    let refusal = |item: Item<'_>| match item {
+        Item::Response { id, .. } => Some(text::response(Some(id), Err(&error))),
+        Item::Request { .. } | Item::Notification { .. } | Item::Complaint(_) | Item::Invalid { .. } => None,
+    };
+    match text::read(answer, usize::MAX) {
+        Text::One(item) => refusal(item).map(|text| Payload::of_known_parts(&text)),
+        Text::Batch(items) => {
+            let texts = items.into_iter().filter_map(refusal).collect::<Vec<_>>();
+            (!texts.is_empty()).then(|| text::batch(&texts))
+        }
+        Text::BadBatch(_) | Text::Unreadable => None,
+    }
+}

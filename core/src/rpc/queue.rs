@@ -1,0 +1,149 @@
+//! What waits to go out: messages, answers ahead of calls, and events.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use core::time::Duration;
+
+use crate::id::MessageId;
+use crate::rpc::event::Channel;
+use crate::rpc::event::Event;
+use crate::rpc::event::Output;
+use crate::rpc::id::RequestId;
+use crate::wire::Payload;
+
+/// A message that was not sent yet.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Unsent {
+    pub(super) channel: Channel,
+    /// The requests in it.
+    pub(super) requests: Vec<RequestId>,
+    pub(super) within: Option<Duration>,
+    pub(super) payload: Payload,
+}
+
+impl Unsent {
+    pub(super) const fn answer(payload: Payload) -> Self {
+        Self { channel: Channel::Answers, requests: Vec::new(), within: None, payload }
+    }
+}
+
+/// What goes one way.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Way {
+    unsent: VecDeque<Unsent>,
+    /// There was no room, and nobody has said since that there is.
+    is_blocked: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Queue {
+    events: VecDeque<Event>,
+    withdrawn: VecDeque<MessageId>,
+    answers: Way,
+    calls: Way,
+    /// The message that is being sent.
+    handed_out: Option<Unsent>,
+    /// From how many answers on nothing is said that nobody waits for.
+    max_answers: usize,
+}
+
+impl Queue {
+    pub(super) fn new(max_answers: usize) -> Self {
+        Self {
+            events: VecDeque::new(),
+            withdrawn: VecDeque::new(),
+            answers: Way::default(),
+            calls: Way::default(),
+            handed_out: None,
+            max_answers,
+        }
+    }
+
+    fn way(&mut self, channel: Channel) -> &mut Way {
+        match channel {
+            Channel::Calls => &mut self.calls,
+            Channel::Answers => &mut self.answers,
+        }
+    }
+
+    pub(super) fn push(&mut self, unsent: Unsent) {
+        self.way(unsent.channel).unsent.push_back(unsent);
+    }
+
+    /// Queues something that nobody waits for, behind the answers. Returns whether there was room.
+    pub(super) fn say(&mut self, payload: Payload) -> bool {
+        let has_room = self.answers.unsent.len() < self.max_answers;
+        if has_room {
+            self.push(Unsent::answer(payload));
+        }
+        has_room
+    }
+
+    pub(super) fn tell(&mut self, event: Event) {
+        self.events.push_back(event);
+    }
+
+    pub(super) fn withdraw(&mut self, message: MessageId) {
+        self.withdrawn.push_back(message);
+    }
+
+    /// How many calls wait.
+    pub(super) fn calls(&self) -> usize {
+        self.calls.unsent.len()
+    }
+
+    /// A request has ended before it was sent. One of a batch stays in it, and is answered in vain.
+    pub(super) fn forget(&mut self, id: RequestId) {
+        self.calls.unsent.retain(|unsent| unsent.requests != [id]);
+    }
+
+    /// The next thing to do.
+    pub(super) fn poll(&mut self) -> Option<Output> {
+        debug_assert!(self.handed_out.is_none(), "what became of the last message was not said");
+        if let Some(event) = self.events.pop_front() {
+            return Some(Output::Event(event));
+        }
+        if let Some(message) = self.withdrawn.pop_front() {
+            return Some(Output::Withdraw(message));
+        }
+        let way = if self.answers.is_blocked || self.answers.unsent.is_empty() { &mut self.calls } else { &mut self.answers };
+        if way.is_blocked {
+            return None;
+        }
+        let unsent = way.unsent.pop_front()?;
+        let Unsent { channel, within, ref payload, .. } = unsent;
+        let output = Output::Send { channel, within, payload: payload.clone() };
+        self.handed_out = Some(unsent);
+        Some(output)
+    }
+
+    /// The message that was polled last.
+    pub(super) fn take_handed_out(&mut self) -> Option<Unsent> {
+        self.handed_out.take()
+    }
+
+    /// It found no room.
+    pub(super) fn put_back(&mut self, unsent: Unsent) {
+        let way = self.way(unsent.channel);
+        way.is_blocked = true;
+        way.unsent.push_front(unsent);
+    }
+
+    pub(super) fn unblock(&mut self) {
+        self.answers.is_blocked = false;
+        self.calls.is_blocked = false;
+    }
+
+    /// Nobody waits for any answer.
+    pub(super) fn drop_answers(&mut self) {
+        self.answers = Way::default();
+    }
+
+    /// Nothing can be sent any more.
+    pub(super) fn clear(&mut self) {
+        self.withdrawn.clear();
+        self.answers = Way::default();
+        self.calls = Way::default();
+    }
+}

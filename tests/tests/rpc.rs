@@ -1,0 +1,716 @@
+//! Requests, as a machine: every request ends once, whatever comes.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use reattach_core::error::ApiMisuse;
+use reattach_core::id::Code;
+use reattach_core::id::MessageId;
+use reattach_core::id::MessageIds;
+use reattach_core::outcome::NotDelivered;
+use reattach_core::outcome::Outcome;
+use reattach_core::outcome::Unknown;
+use reattach_core::rng::Rng;
+use reattach_core::rpc::Asked;
+use reattach_core::rpc::Call;
+use reattach_core::rpc::Channel;
+use reattach_core::rpc::Config;
+use reattach_core::rpc::ErrorObject;
+use reattach_core::rpc::Event;
+use reattach_core::rpc::Failure;
+use reattach_core::rpc::Incoming;
+use reattach_core::rpc::MAX_DEPTH;
+use reattach_core::rpc::Output;
+use reattach_core::rpc::RequestId;
+use reattach_core::rpc::Rpc;
+use reattach_core::rpc::RpcMisuse;
+use reattach_core::time::Instant;
+use reattach_core::wire::Payload;
+use reattach_core::wire::UncheckedPayload;
+
+/// A machine with what came out of it.
+struct Side {
+    rpc: Rpc,
+    ids: MessageIds,
+    now: Instant,
+    sent: VecDeque<(Channel, Payload, MessageId)>,
+    withdrawn: Vec<MessageId>,
+    events: Vec<Event>,
+}
+
+impl Side {
+    fn new(seed: u8) -> Self {
+        Self::with(Config::default(), seed)
+    }
+
+    fn with(config: Config, seed: u8) -> Self {
+        Self {
+            rpc: Rpc::new(config, &[seed; 16], Instant::ZERO),
+            ids: MessageIds::new(&[seed; 16]),
+            now: Instant::ZERO,
+            sent: VecDeque::new(),
+            withdrawn: Vec::new(),
+            events: Vec::new(),
+        }
+    }
+
+    /// Does what the machine wants; everything finds room.
+    fn drain(&mut self) {
+        while let Some(output) = self.rpc.poll_output() {
+            match output {
+                Output::Send { channel, payload, .. } => {
+                    let id = self.ids.mint();
+                    self.rpc.handle_sent(Ok(id), self.now);
+                    self.sent.push_back((channel, payload, id));
+                }
+                Output::Withdraw(id) => self.withdrawn.push(id),
+                Output::Event(event) => self.events.push(event),
+            }
+        }
+    }
+
+    fn request(&mut self, method: &str) -> RequestId {
+        let id = self.rpc.request(call(method), self.now).expect("there is room");
+        self.drain();
+        id
+    }
+
+    /// Begins a request that the other side's application has.
+    fn delivered(&mut self, method: &str) -> RequestId {
+        let id = self.request(method);
+        self.decide(&Outcome::Delivered);
+        id
+    }
+
+    /// The message that was sent last has an outcome.
+    fn decide(&mut self, outcome: &Outcome) {
+        let (_, _, message) = self.sent.pop_back().expect("a message was sent");
+        self.rpc.handle_outcome(&message, outcome, self.now);
+        self.drain();
+    }
+
+    fn receive(&mut self, text: &str) {
+        self.rpc.handle_message(UncheckedPayload::new(text), self.now);
+        self.drain();
+    }
+
+    fn at(&mut self, secs: u64) {
+        self.now = Instant::from_secs(secs);
+        self.rpc.handle_timeout(self.now);
+        self.drain();
+    }
+
+    fn take(&mut self) -> Incoming {
+        self.rpc.take().expect("something came")
+    }
+
+    fn asked(&mut self) -> Asked {
+        self.take().asked.expect("it is a request")
+    }
+
+    fn respond(&mut self, asked: Asked, result: Result<Payload, ErrorObject>) -> Result<(), RpcMisuse> {
+        let responded = self.rpc.respond(asked, result, self.now);
+        self.drain();
+        responded
+    }
+
+    fn texts(&self) -> Vec<&str> {
+        self.sent.iter().map(|(_, payload, _)| payload.as_str()).collect()
+    }
+
+    fn failures(&self) -> Vec<(RequestId, &Failure)> {
+        let failure = |event: &'_ Event| matches!(event, Event::Finished { result: Err(_), .. });
+        self.events
+            .iter()
+            .filter(|event| failure(event))
+            .map(|event| match event {
+                Event::Finished { id, result: Err(error) } => (*id, &error.failure),
+                other => unreachable!("{other:?}"),
+            })
+            .collect()
+    }
+}
+
+fn call(method: &str) -> Call {
+    Call::new(method).expect("a good name")
+}
+
+fn json(text: &str) -> Payload {
+    Payload::from_json(text).expect("JSON")
+}
+
+/// Carries everything between two sides until nothing is left, and says that it was delivered.
+fn carry(a: &mut Side, b: &mut Side) {
+    loop {
+        a.drain();
+        b.drain();
+        let (from, to) = if a.sent.is_empty() { (&mut *b, &mut *a) } else { (&mut *a, &mut *b) };
+        let Some((_, payload, id)) = from.sent.pop_front() else { return };
+        to.rpc.handle_message(payload.into(), to.now);
+        from.rpc.handle_outcome(&id, &Outcome::Delivered, from.now);
+    }
+}
+
+// S001-09, S001-10, S001-16
+#[test]
+fn a_request_is_asked_under_a_uuid_and_ends_once_with_the_result() {
+    let (mut client, mut server) = (Side::new(1), Side::new(2));
+    let id = client.rpc.request(call("sum").with_params(json("[2,3]")).expect("an array"), client.now).expect("room");
+    carry(&mut client, &mut server);
+    let Incoming { asked, method, params } = server.take();
+    assert_eq!((&*method, params), ("sum", Some(json("[2,3]"))));
+    server.respond(asked.expect("a request"), Ok(json("5"))).expect("somebody waits");
+    let response = server.sent.front().expect("an answer").1.clone();
+    assert_eq!(response.as_str(), format!(r#"{{"jsonrpc":"2.0","id":"{id}","result":5}}"#));
+    carry(&mut client, &mut server);
+    client.receive(response.as_str());
+    assert_eq!(client.events, [Event::Finished { id, result: Ok(json("5")) }]);
+    assert_eq!((client.rpc.stats().results, client.rpc.stats().unmatched), (1, 1));
+    assert_eq!(client.rpc.poll_timeout(), None);
+}
+
+// S001-09
+#[test]
+fn ids_are_never_used_twice() {
+    let mut ids = BTreeSet::new();
+    for seed in 0..2 {
+        let mut side = Side::with(config(|config| config.max_pending = 50_000), seed);
+        ids.extend((0..50_000).map(|_| side.request("m")));
+    }
+    assert_eq!(ids.len(), 100_000);
+}
+
+fn config(change: impl FnOnce(&mut Config)) -> Config {
+    let mut config = Config::default();
+    change(&mut config);
+    config
+}
+
+// S001-18
+#[test]
+fn every_combination_of_keys_has_one_meaning() {
+    #[derive(Debug, PartialEq, Eq)]
+    enum Meaning {
+        Request,
+        Notification,
+        Result,
+        Failure,
+        Complaint,
+        Invalid,
+    }
+    for keys in 0..16 {
+        let [has_id, has_method, has_result, has_error] = [1, 2, 4, 8].map(|bit| keys & bit != 0);
+        let mut side = Side::new(1);
+        let id = side.request("m");
+        let mut text = String::from(r#"{"jsonrpc":"2.0""#);
+        for (is_there, key) in [
+            (has_id, format!(r#","id":"{id}""#)),
+            (has_method, String::from(r#","method":"x""#)),
+            (has_result, String::from(r#","result":1"#)),
+            (has_error, String::from(r#","error":{"code":1,"message":"no"}"#)),
+        ] {
+            if is_there {
+                text.push_str(&key);
+            }
+        }
+        text.push('}');
+        side.receive(&text);
+        let meant = match (side.rpc.take(), side.events.as_slice()) {
+            (Some(Incoming { asked: Some(_), .. }), []) => Meaning::Request,
+            (Some(Incoming { asked: None, .. }), []) => Meaning::Notification,
+            (None, [Event::Finished { result: Ok(_), .. }]) => Meaning::Result,
+            (None, [Event::Finished { result: Err(_), .. }]) => Meaning::Failure,
+            (None, [Event::Complaint { .. }]) => Meaning::Complaint,
+            (None, [Event::Malformed { .. }]) => Meaning::Invalid,
+            other => panic!("{text} gave {other:?}"),
+        };
+        let expected = match (has_id, has_method, has_result, has_error) {
+            (true, _, true, false) => Meaning::Result,
+            (true, _, _, true) => Meaning::Failure,
+            (false, _, _, true) => Meaning::Complaint,
+            (false, _, true, false) | (_, false, false, false) => Meaning::Invalid,
+            (true, true, false, false) => Meaning::Request,
+            (false, true, false, false) => Meaning::Notification,
+        };
+        assert_eq!(meant, expected, "{text}");
+    }
+}
+
+// S001-06, S001-32, S002-79
+#[test]
+fn what_makes_no_sense_is_said_to_make_none_and_everything_else_goes_on() {
+    let invalid = ErrorObject::INVALID_REQUEST;
+    for (text, code) in [
+        ("{", ErrorObject::PARSE_ERROR),
+        ("", ErrorObject::PARSE_ERROR),
+        ("[1", ErrorObject::PARSE_ERROR),
+        ("42", invalid),
+        ("{}", invalid),
+        ("[]", invalid),
+        (r#"{"jsonrpc":"1.0","method":"m"}"#, invalid),
+        (r#"{"jsonrpc":"2.0","method":""}"#, invalid),
+        (r#"{"jsonrpc":"2.0","method":1}"#, invalid),
+        (r#"{"jsonrpc":"2.0","method":"m","params":1}"#, invalid),
+        (r#"{"jsonrpc":"2.0","method":"m","params":null}"#, invalid),
+        (r#"{"jsonrpc":"2.0","method":"m","method":"n"}"#, invalid),
+        (r#"{"jsonrpc":"2.0","id":null,"method":"m"}"#, invalid),
+        (r#"{"jsonrpc":"2.0","id":{},"method":"m"}"#, invalid),
+        (r#"{"jsonrpc":"2.0","id":1,"method":"m","id":2}"#, invalid),
+    ] {
+        let mut side = Side::new(1);
+        let id = side.request("m");
+        side.sent.clear();
+        side.receive(text);
+        assert!(matches!(side.events.as_slice(), [Event::Malformed { .. }]), "{text} gave {:?}", side.events);
+        let [answer] = side.texts()[..] else { panic!("{text} is answered by {:?}", side.texts()) };
+        assert!(answer.contains(&format!("\"code\":{code},")), "{text} is answered by {answer}");
+        assert_eq!((side.rpc.pending(), side.rpc.take()), (1, None), "{text}");
+        side.receive(&format!(r#"{{"jsonrpc":"2.0","id":"{id}","result":null}}"#));
+        assert_eq!(side.events.last(), Some(&Event::Finished { id, result: Ok(json("null")) }));
+    }
+}
+
+// S001-07
+#[test]
+fn two_sides_do_not_complain_to_each_other_without_end_and_a_flood_is_bounded() {
+    let (mut client, mut server) = (Side::new(1), Side::new(2));
+    for _ in 0..1_000 {
+        server.rpc.handle_message(UncheckedPayload::new("{"), server.now);
+    }
+    carry(&mut client, &mut server);
+    let complaints = client.events.iter().filter(|event| matches!(event, Event::Complaint { .. })).count();
+    assert_eq!(complaints, Config::default().max_open + Config::default().max_batch);
+    assert_eq!(server.rpc.stats().unsaid + complaints as u64, 1_000);
+    assert!(server.events.iter().all(|event| matches!(event, Event::Malformed { .. })));
+}
+
+// S001-01, S001-02, S001-04
+#[test]
+fn a_deadline_is_absolute_and_nothing_that_comes_puts_it_off() {
+    let mut side = Side::new(1);
+    let short = side.delivered("short");
+    let long = side.rpc.request(call("long").long(), side.now).expect("room");
+    side.drain();
+    for secs in (1..30).step_by(2) {
+        side.at(secs);
+        side.receive("{");
+        side.receive(r#"{"jsonrpc":"2.0","method":"news"}"#);
+        side.receive(&format!(r#"{{"jsonrpc":"2.0","method":"$/progress","params":{{"token":"{short}","value":{secs}}}}}"#));
+    }
+    side.rpc.handle_timeout(Instant::from_micros(29_999_999));
+    side.drain();
+    assert_eq!(side.failures(), []);
+    side.at(30);
+    assert_eq!(side.failures(), [(short, &Failure::TimedOut { after: Duration::from_secs(30) })]);
+    assert_eq!(side.rpc.poll_timeout(), Some(Instant::from_secs(300)));
+    side.at(300);
+    assert_eq!(side.failures()[1], (long, &Failure::TimedOut { after: Duration::from_secs(300) }));
+    assert_eq!(side.rpc.stats().timeouts, 2);
+}
+
+// S001-36
+#[test]
+fn progress_puts_an_idle_limit_off_and_not_the_deadline() {
+    let mut side = Side::new(1);
+    let idle = Duration::from_secs(10);
+    let id = side.rpc.request(call("m").idle(idle), side.now).expect("room");
+    let silent = side.rpc.request(call("silent").idle(idle), side.now).expect("room");
+    side.drain();
+    for secs in [9, 18, 27] {
+        side.at(secs);
+        side.receive(&format!(r#"{{"jsonrpc":"2.0","method":"$/progress","params":{{"token":"{id}","value":[]}}}}"#));
+    }
+    side.at(30);
+    let (id_after, silent_after) = (Duration::from_secs(30), idle);
+    assert_eq!(
+        side.failures(),
+        [(silent, &Failure::Idle { after: silent_after }), (id, &Failure::TimedOut { after: id_after })]
+    );
+    let told = side.events.iter().filter(|event| matches!(event, Event::Progress { .. })).count();
+    assert_eq!(told, 3);
+}
+
+// S001-05, S001-10, S001-19
+#[test]
+fn a_response_that_nobody_waits_for_is_counted_and_changes_nothing() {
+    let mut side = Side::new(1);
+    let late = side.delivered("late");
+    side.at(30);
+    let other = side.request("other");
+    let events = side.events.len();
+    let shouted = other.to_string().to_uppercase();
+    for id in [format!("\"{late}\""), format!("\"{shouted}\""), String::from("\"zz\""), String::from("7")] {
+        side.receive(&format!(r#"{{"jsonrpc":"2.0","id":{id},"result":1}}"#));
+    }
+    assert_eq!((side.events.len(), side.rpc.pending(), side.rpc.stats().unmatched), (events, 1, 4));
+}
+
+// S001-20, S001-38
+#[test]
+fn an_error_names_the_request_and_what_the_other_side_said() {
+    let mut side = Side::new(1);
+    let id = side.delivered("make");
+    side.receive(&format!(r#"{{"jsonrpc":"2.0","id":"{id}","error":{{"code":-5,"message":"no \"tea\"","data":[1]}}}}"#));
+    let [Event::Finished { result: Err(error), .. }] = &side.events[..] else { panic!("{:?}", side.events) };
+    assert_eq!(error.to_string(), format!("request {id} (make) failed: no \"tea\" (-5)"));
+    assert_eq!(error.failure, Failure::Refused(ErrorObject::new(-5, "no \"tea\"").with_data(json("[1]"))));
+}
+
+// S001-17, N18
+#[test]
+fn who_serves_a_request_may_ask_its_sender_something_whatever_else_waits() {
+    let tight = config(|config| config.max_open = 1);
+    let (mut client, mut server) = (Side::with(tight, 1), Side::with(tight, 2));
+    let outer = client.request("outer");
+    carry(&mut client, &mut server);
+    let asked = server.asked();
+    assert!(!server.rpc.has_room(), "no more requests are taken, and yet:");
+    let inner = server.request("inner");
+    carry(&mut client, &mut server);
+    let answering = client.asked();
+    client.respond(answering, Ok(json("1"))).expect("the server waits");
+    carry(&mut client, &mut server);
+    assert_eq!(server.events, [Event::Finished { id: inner, result: Ok(json("1")) }]);
+    server.respond(asked, Ok(json("2"))).expect("the client waits");
+    carry(&mut client, &mut server);
+    assert_eq!(client.events, [Event::Finished { id: outer, result: Ok(json("2")) }]);
+    assert!(server.rpc.has_room());
+}
+
+// S001-08, S001-44, S000-28
+#[test]
+fn the_end_of_the_connection_ends_every_request_with_its_name_and_the_cause() {
+    let mut side = Side::new(1);
+    let ids = [side.request("queued"), side.delivered("prompt"), side.delivered("list")];
+    side.rpc.handle_ended("the server went away", side.now);
+    side.rpc.handle_ended("again", side.now);
+    side.drain();
+    let mut texts = side.events.iter().map(|event| match event {
+        Event::Finished { result: Err(error), .. } => error.to_string(),
+        other => panic!("{other:?}"),
+    });
+    for (id, method) in ids.iter().zip(["queued", "prompt", "list"]) {
+        let expected = format!("request {id} ({method}) failed: the connection ended: the server went away");
+        assert_eq!(texts.next(), Some(expected));
+    }
+    assert_eq!(texts.next(), None);
+    assert_eq!(side.rpc.poll_timeout(), None);
+    assert_eq!(side.rpc.request(call("m"), side.now), Err(RpcMisuse::Ended));
+}
+
+#[test]
+fn what_is_known_of_the_message_is_known_of_the_request() {
+    let code = Code::new("busy").expect("a code");
+    for (outcome, failure) in [
+        (
+            Outcome::NotDelivered { reason: NotDelivered::Unreachable },
+            Failure::NotDelivered(NotDelivered::Unreachable),
+        ),
+        (Outcome::Unknown { reason: Unknown::NoReceipt }, Failure::Unknown(Unknown::NoReceipt)),
+        (Outcome::Rejected { code: code.clone(), reason: String::new() }, Failure::Rejected { code }),
+    ] {
+        let mut side = Side::new(1);
+        let id = side.request("m");
+        side.decide(&outcome);
+        assert_eq!(side.failures(), [(id, &failure)]);
+    }
+    let mut side = Side::new(1);
+    let id = side.rpc.request(call("m"), side.now).expect("room");
+    assert!(matches!(side.rpc.poll_output(), Some(Output::Send { .. })));
+    let misuse = ApiMisuse::TooLarge { len: 2, limit: 1 };
+    side.rpc.handle_sent(Err(misuse), side.now);
+    side.drain();
+    assert_eq!(side.failures(), [(id, &Failure::NotSent(misuse))]);
+}
+
+// S004-149
+#[test]
+fn the_end_of_an_epoch_ends_what_no_response_can_come_to_and_nothing_else() {
+    let mut side = Side::new(1);
+    let lost = side.delivered("lost");
+    let open = side.request("open");
+    let (_, _, open_message) = *side.sent.back().expect("it was sent");
+    let decided = side.request("decided");
+    let (_, _, decided_message) = *side.sent.back().expect("it was sent");
+    side.receive(r#"{"jsonrpc":"2.0","id":1,"method":"served"}"#);
+    let asked = side.asked();
+    side.receive(r#"{"jsonrpc":"2.0","id":2,"method":"waiting"}"#);
+    side.receive(r#"{"jsonrpc":"2.0","method":"news"}"#);
+
+    side.rpc.handle_epoch_ended(|message| *message == open_message, side.now);
+    side.drain();
+
+    assert_eq!(side.failures(), [(lost, &Failure::EpochEnded)]);
+    assert!(side.events.contains(&Event::Abandoned { asked }));
+    assert_eq!(side.respond(asked, Ok(json("1"))), Err(RpcMisuse::NotWaiting));
+    assert_eq!(&*side.take().method, "news", "what was notified of stays, what was asked does not");
+    assert_eq!(side.rpc.take(), None);
+    // That the other side had it in the epoch before comes to be known only now.
+    side.rpc.handle_outcome(&decided_message, &Outcome::Delivered, side.now);
+    side.rpc.handle_outcome(&open_message, &Outcome::Delivered, side.now);
+    side.drain();
+    assert_eq!(side.failures()[1..], [(decided, &Failure::EpochEnded)]);
+    side.receive(&format!(r#"{{"jsonrpc":"2.0","id":"{open}","result":1}}"#));
+    assert_eq!(side.events.last(), Some(&Event::Finished { id: open, result: Ok(json("1")) }));
+}
+
+#[test]
+fn a_request_that_is_withdrawn_ends_at_once_and_the_other_side_hears_of_it_if_it_has_it() {
+    // Not sent.
+    let mut side = Side::new(1);
+    let id = side.rpc.request(call("m"), side.now).expect("room");
+    side.rpc.cancel(id, side.now).expect("it waits");
+    side.drain();
+    assert_eq!((side.texts(), side.failures()), (vec![], vec![(id, &Failure::Cancelled)]));
+    assert_eq!(side.rpc.cancel(id, side.now), Err(RpcMisuse::NotWaiting));
+    // On its way: the message is withdrawn, and only if that comes too late the other side is told.
+    let id = side.request("m");
+    let (_, _, message) = *side.sent.back().expect("it was sent");
+    side.rpc.cancel(id, side.now).expect("it waits");
+    side.drain();
+    assert_eq!((side.withdrawn.as_slice(), side.sent.len()), (&[message][..], 1));
+    side.decide(&Outcome::Delivered);
+    let told = format!(r#"{{"jsonrpc":"2.0","method":"$/cancelRequest","params":{{"id":"{id}"}}}}"#);
+    assert_eq!(side.texts(), [&told]);
+    // There.
+    let id = side.delivered("m");
+    side.sent.clear();
+    assert_eq!(side.rpc.abort_all(side.now), [id]);
+    side.drain();
+    assert_eq!(side.texts(), [told.replace(&told[60..96], &id.to_string())]);
+    assert_eq!(side.sent[0].0, Channel::Answers, "it is not held up by requests");
+}
+
+#[test]
+fn who_serves_a_request_that_is_withdrawn_hears_of_it() {
+    let (mut client, mut server) = (Side::new(1), Side::new(2));
+    let working = client.request("working");
+    let waiting = client.request("waiting");
+    carry(&mut client, &mut server);
+    let asked = server.asked();
+    for id in [working, waiting] {
+        client.rpc.cancel(id, client.now).expect("it waits");
+    }
+    carry(&mut client, &mut server);
+    assert_eq!(server.events[0], Event::Abandoned { asked });
+    assert_eq!(server.rpc.take(), None, "what nobody has begun is not begun");
+    assert_eq!(server.respond(asked, Ok(json("1"))), Err(RpcMisuse::NotWaiting));
+    assert!(server.sent.is_empty());
+    server.receive(r#"{"jsonrpc":"2.0","method":"$/cancelRequest","params":{"id":"unknown"}}"#);
+    assert_eq!(server.events.len(), 2, "a withdrawal of nothing is nothing");
+}
+
+// S002-79
+#[test]
+fn a_batch_is_answered_whole_and_in_one_message() {
+    let (mut client, mut server) = (Side::new(1), Side::new(2));
+    let calls = vec![(call("a"), true), (call("note"), false), (call("b"), true)];
+    let ids = client.rpc.request_batch(calls, client.now).expect("room");
+    carry(&mut client, &mut server);
+    let (a, note, b) = (server.asked(), server.take(), server.asked());
+    assert_eq!((note.asked, &*note.method), (None, "note"));
+    server.respond(b, Ok(json("2"))).expect("the client waits");
+    assert!(server.sent.is_empty(), "the rest is not answered");
+    server.respond(a, Err(ErrorObject::new(7, "no"))).expect("the client waits");
+    assert_eq!(server.sent.len(), 1);
+    carry(&mut client, &mut server);
+    let finished = client.events.iter().map(|event| match event {
+        Event::Finished { id, result } => (*id, result.is_ok()),
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(finished.collect::<BTreeMap<_, _>>(), BTreeMap::from([(ids[0], false), (ids[1], true)]));
+}
+
+#[test]
+fn a_batch_answers_each_of_what_makes_no_sense_in_it_and_nothing_to_notifications() {
+    let mut side = Side::new(1);
+    side.receive(r#"[1,{"jsonrpc":"2.0","id":"x","method":5},[]]"#);
+    let [answer] = side.texts()[..] else { panic!("{:?}", side.texts()) };
+    assert_eq!(answer.matches("-32600").count(), 3, "{answer}");
+    assert!(answer.starts_with('[') && answer.contains(r#""id":"x""#), "{answer}");
+    side.sent.clear();
+    side.receive(r#"[{"jsonrpc":"2.0","method":"a"},{"jsonrpc":"2.0","method":"b"}]"#);
+    assert!(side.sent.is_empty());
+    // One of a batch that is withdrawn is answered, or the others would wait for it.
+    side.receive(r#"[{"jsonrpc":"2.0","id":1,"method":"a"},{"jsonrpc":"2.0","id":2,"method":"b"}]"#);
+    side.receive(r#"{"jsonrpc":"2.0","method":"$/cancelRequest","params":{"id":1}}"#);
+    let b = std::iter::from_fn(|| side.rpc.take()).find_map(|incoming| incoming.asked).expect("b is there");
+    side.respond(b, Ok(json("2"))).expect("somebody waits");
+    let [answer] = side.texts()[..] else { panic!("{:?}", side.texts()) };
+    assert!(answer.contains("-32800") && answer.contains(r#""result":2"#), "{answer}");
+    let limit = Config::default().max_batch;
+    side.sent.clear();
+    side.receive(&format!("[{}]", vec![r#"{"jsonrpc":"2.0","id":1,"method":"m"}"#; limit + 1].join(",")));
+    assert_eq!((side.rpc.take(), side.sent.len()), (None, 1), "a batch of too much is refused whole");
+}
+
+#[test]
+fn an_id_that_is_in_use_is_not_answered_twice() {
+    let mut side = Side::new(1);
+    let text = r#"{"jsonrpc":"2.0","id":  "é\u0041" ,"method":"m"}"#;
+    side.receive(text);
+    side.receive(text);
+    let asked = side.asked();
+    assert_eq!((side.rpc.take(), side.rpc.stats().duplicates), (None, 1));
+    side.respond(asked, Ok(json("1"))).expect("somebody waits");
+    assert_eq!(side.texts(), [r#"{"jsonrpc":"2.0","id":"é\u0041","result":1}"#], "the id comes back byte for byte");
+    side.receive(text);
+    assert!(side.rpc.has_incoming(), "once it was answered it is another one");
+}
+
+#[test]
+fn an_answer_that_no_message_can_carry_is_still_an_answer() {
+    let mut side = Side::new(1);
+    for id in 1..3 {
+        side.receive(&format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"m"}}"#));
+    }
+    let (first, second) = (side.asked(), side.asked());
+    let deep = json(&("[".repeat(MAX_DEPTH + 1) + &"]".repeat(MAX_DEPTH + 1)));
+    side.respond(first, Ok(deep)).expect("somebody waits");
+    side.rpc.respond(second, Ok(json(&format!("\"{}\"", "x".repeat(1_000)))), side.now).expect("somebody waits");
+    let Some(Output::Send { .. }) = side.rpc.poll_output() else { panic!("it is sent") };
+    side.rpc.handle_sent(Err(ApiMisuse::TooLarge { len: 1_000, limit: 500 }), side.now);
+    side.drain();
+    let [deep, large] = side.texts()[..] else { panic!("{:?}", side.texts()) };
+    assert!(deep.contains(r#""id":1,"error":{"code":-32603"#), "{deep}");
+    assert!(large.contains(r#""id":2,"error":{"code":-32603"#), "{large}");
+}
+
+// S001-37
+#[test]
+fn everything_is_bounded_and_what_finds_no_room_waits() {
+    let mut side = Side::with(config(|config| (config.max_pending, config.max_open) = (2, 2)), 1);
+    let (first, _) = (side.request("a"), side.request("b"));
+    assert_eq!(side.rpc.request(call("c"), side.now), Err(RpcMisuse::TooManyPending { limit: 2 }));
+    side.rpc.cancel(first, side.now).expect("it waits");
+    side.drain();
+    side.sent.clear();
+    _ = side.rpc.request(call("c"), side.now).expect("room");
+    let Some(Output::Send { payload, .. }) = side.rpc.poll_output() else { panic!("it is sent") };
+    side.rpc.handle_sent(Err(ApiMisuse::QueueFull), side.now);
+    assert_eq!(side.rpc.poll_output(), None, "nothing is tried before there is room");
+    // An answer goes another way, and is tried.
+    side.receive(r#"{"jsonrpc":"2.0","id":1,"method":"m"}"#);
+    let asked = side.asked();
+    side.respond(asked, Ok(json("1"))).expect("somebody waits");
+    assert_eq!(side.sent.len(), 1);
+    side.rpc.handle_room();
+    side.drain();
+    assert_eq!(side.sent[1].1, payload, "it is the same");
+    for id in 2..5 {
+        assert_eq!(side.rpc.has_room(), id < 4);
+        side.receive(&format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"m"}}"#));
+    }
+}
+
+#[test]
+fn a_call_that_cannot_be_is_refused_where_it_is_made() {
+    for method in ["", "rpc.discover", "$/progress", &"m".repeat(257)] {
+        assert_eq!(Call::new(method), Err(RpcMisuse::Method), "{method:?}");
+    }
+    assert_eq!(call("m").with_params(json("1")), Err(RpcMisuse::Params));
+    let nested = |levels: usize| json(&("[".repeat(levels) + &"]".repeat(levels)));
+    assert!(call("m").with_params(nested(MAX_DEPTH)).is_ok());
+    assert_eq!(call("m").with_params(nested(MAX_DEPTH + 1)), Err(RpcMisuse::TooDeep));
+}
+
+#[test]
+fn the_deepest_that_may_be_sent_is_taken_everywhere() {
+    let (mut client, mut server) = (Side::new(1), Side::new(2));
+    let nested = json(&("[".repeat(MAX_DEPTH) + &"]".repeat(MAX_DEPTH)));
+    let with_params = || call("m").with_params(nested.clone()).expect("as deep as may be");
+    let calls = vec![(with_params(), true), (with_params(), true)];
+    client.rpc.request_batch(calls, client.now).expect("room");
+    carry(&mut client, &mut server);
+    let (first, second) = (server.asked(), server.asked());
+    server.rpc.progress(first, &nested, server.now).expect("as deep as may be");
+    server.respond(first, Ok(nested.clone())).expect("the client waits");
+    server.respond(second, Err(ErrorObject::new(1, "no").with_data(nested.clone()))).expect("the client waits");
+    carry(&mut client, &mut server);
+    assert_eq!(client.events.len(), 3, "{:?}", client.events);
+    assert_eq!((client.rpc.stats().malformed, client.rpc.pending()), (0, 0));
+}
+
+/// Two sides that ask each other at random over connections that lose, restart and end: each request ends exactly once.
+#[test]
+fn every_request_ends_exactly_once_whatever_happens() {
+    let only = std::env::var("REATTACH_SEED").ok().and_then(|seed| seed.parse().ok());
+    for seed in only.map_or(0..2_000, |seed: u64| seed..seed + 1) {
+        println!("seed {seed}: REATTACH_SEED={seed} cargo test -p reattach-tests --test rpc whatever_happens");
+        whatever_happens(seed);
+    }
+}
+
+fn whatever_happens(seed: u64) {
+    let mut rng = Rng::new(seed);
+    let small = config(|config| (config.max_pending, config.max_open, config.max_batch) = (6, 3, 3));
+    let mut sides = [Side::with(small, 1), Side::with(small, 2)];
+    let mut begun: [BTreeSet<RequestId>; 2] = Default::default();
+    let mut open: [Vec<Asked>; 2] = Default::default();
+    let mut now = Instant::ZERO;
+    for _ in 0..200 {
+        let at = usize::from(rng.below(2) == 1);
+        now = now + Duration::from_millis(rng.below(2_000));
+        for side in &mut sides {
+            side.now = now;
+        }
+        let (one, two) = sides.split_at_mut(1);
+        let (side, other) = if at == 0 { (&mut one[0], &mut two[0]) } else { (&mut two[0], &mut one[0]) };
+        match rng.below(12) {
+            0..=1 => begun[at].extend(side.rpc.request(call("m").idle(Duration::from_secs(20)), now)),
+            2 => begun[at].extend(side.rpc.request_batch(vec![(call("a"), true), (call("b"), true)], now).into_iter().flatten()),
+            3 => _ = begun[at].first().map(|id| side.rpc.cancel(*id, now)),
+            4..=6 => {
+                // A message arrives, and its sender hears of it, or does not for long.
+                if let Some((_, payload, id)) = side.sent.pop_front() {
+                    other.rpc.handle_message(payload.into(), now);
+                    side.rpc.handle_outcome(&id, &Outcome::Delivered, now);
+                }
+            }
+            7 => {
+                let unknown = Outcome::Unknown { reason: Unknown::NoReceipt };
+                if let Some((_, _, id)) = side.sent.pop_front() {
+                    side.rpc.handle_outcome(&id, &unknown, now);
+                }
+            }
+            8 => open[at].extend(side.rpc.take().and_then(|incoming| incoming.asked)),
+            9 => _ = open[at].pop().map(|asked| side.rpc.respond(asked, Ok(json("1")), now)),
+            10 => _ = open[at].last().map(|asked| side.rpc.progress(*asked, &json("1"), now)),
+            _ if rng.below(8) == 0 => {
+                // Both hear that the epoch is over. Of what is on its way a part goes on.
+                for side in &mut sides {
+                    let goes_on: BTreeSet<_> = side.sent.iter().map(|(_, _, id)| *id).collect();
+                    side.rpc.handle_epoch_ended(|message| goes_on.contains(message), now);
+                }
+            }
+            _ => side.rpc.handle_timeout(now),
+        }
+        for side in &mut sides {
+            side.drain();
+        }
+        check(&sides, &begun);
+    }
+    for (side, begun) in sides.iter_mut().zip(&begun) {
+        side.at(now.as_millis() / 1_000 + 31);
+        assert_eq!(side.rpc.pending(), 0, "no request outlives its deadline");
+        assert_eq!(side.rpc.poll_timeout(), None);
+        assert_eq!(side.rpc.stats().requests, begun.len() as u64);
+    }
+    check(&sides, &begun);
+}
+
+fn check(sides: &[Side; 2], begun: &[BTreeSet<RequestId>; 2]) {
+    for (side, begun) in sides.iter().zip(begun) {
+        let finished = side.events.iter().filter_map(|event| match event {
+            Event::Finished { id, .. } => Some(*id),
+            _ => None,
+        });
+        let ended: BTreeSet<_> = finished.clone().collect();
+        assert_eq!(finished.count(), ended.len(), "a request ended twice");
+        assert!(ended.is_subset(begun), "something ended that never began");
+        assert_eq!(begun.len() - ended.len(), side.rpc.pending(), "what has not ended waits");
+        assert_eq!(side.rpc.pending() > 0, side.rpc.poll_timeout().is_some(), "nothing waits without a timer");
+    }
+}
