@@ -297,7 +297,9 @@ fn a_deadline_is_absolute_and_nothing_that_comes_puts_it_off() {
         side.at(secs);
         side.receive("{");
         side.receive(r#"{"jsonrpc":"2.0","method":"news"}"#);
-        side.receive(&format!(r#"{{"jsonrpc":"2.0","method":"$/progress","params":{{"token":"{short}","value":{secs}}}}}"#));
+        side.receive(&format!(
+            r#"{{"jsonrpc":"2.0","method":"$/progress","params":{{"token":"{short}","value":{secs}}}}}"#
+        ));
     }
     side.rpc.handle_timeout(Instant::from_micros(29_999_999));
     side.drain();
@@ -352,7 +354,9 @@ fn a_response_that_nobody_waits_for_is_counted_and_changes_nothing() {
 fn an_error_names_the_request_and_what_the_other_side_said() {
     let mut side = Side::new(1);
     let id = side.delivered("make");
-    side.receive(&format!(r#"{{"jsonrpc":"2.0","id":"{id}","error":{{"code":-5,"message":"no \"tea\"","data":[1]}}}}"#));
+    side.receive(&format!(
+        r#"{{"jsonrpc":"2.0","id":"{id}","error":{{"code":-5,"message":"no \"tea\"","data":[1]}}}}"#
+    ));
     let [Event::Finished { result: Err(error), .. }] = &side.events[..] else { panic!("{:?}", side.events) };
     assert_eq!(error.to_string(), format!("request {id} (make) failed: no \"tea\" (-5)"));
     assert_eq!(error.failure, Failure::Refused(ErrorObject::new(-5, "no \"tea\"").with_data(json("[1]"))));
@@ -404,10 +408,7 @@ fn the_end_of_the_connection_ends_every_request_with_its_name_and_the_cause() {
 fn what_is_known_of_the_message_is_known_of_the_request() {
     let code = Code::new("busy").expect("a code");
     for (outcome, failure) in [
-        (
-            Outcome::NotDelivered { reason: NotDelivered::Unreachable },
-            Failure::NotDelivered(NotDelivered::Unreachable),
-        ),
+        (Outcome::NotDelivered { reason: NotDelivered::Unreachable }, Failure::NotDelivered(NotDelivered::Unreachable)),
         (Outcome::Unknown { reason: Unknown::NoReceipt }, Failure::Unknown(Unknown::NoReceipt)),
         (Outcome::Rejected { code: code.clone(), reason: String::new() }, Failure::Rejected { code }),
     ] {
@@ -660,7 +661,8 @@ fn whatever_happens(seed: u64) {
         let (side, other) = if at == 0 { (&mut one[0], &mut two[0]) } else { (&mut two[0], &mut one[0]) };
         match rng.below(12) {
             0..=1 => begun[at].extend(side.rpc.request(call("m").idle(Duration::from_secs(20)), now)),
-            2 => begun[at].extend(side.rpc.request_batch(vec![(call("a"), true), (call("b"), true)], now).into_iter().flatten()),
+            2 => begun[at]
+                .extend(side.rpc.request_batch(vec![(call("a"), true), (call("b"), true)], now).into_iter().flatten()),
             3 => _ = begun[at].first().map(|id| side.rpc.cancel(*id, now)),
             4..=6 => {
                 // A message arrives, and its sender hears of it, or does not for long.

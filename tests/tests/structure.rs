@@ -39,16 +39,7 @@ const RANKS: &[(&str, &[&[&str]])] = &[
         ],
     ),
     ("link/outbox", &[&["entry", "receipt"], &["flight"], &["write"]]),
-    (
-        "rpc",
-        &[
-            &["config", "id"],
-            &["error"],
-            &["text", "event"],
-            &["call", "pending", "queue"],
-            &["serving"],
-        ],
-    ),
+    ("rpc", &[&["config", "id"], &["error"], &["text", "event"], &["call", "pending", "queue"], &["serving"]]),
     ("client", &[&["config", "event", "input", "state", "handshake"], &["output", "view"], &["commands"]]),
     (
         "server",

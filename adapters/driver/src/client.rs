@@ -21,6 +21,7 @@ use reattach_core::id::Name;
 use reattach_core::link::Outgoing;
 use reattach_core::reconnect::GiveUp;
 use reattach_core::reconnect::OpenError;
+use reattach_core::rpc;
 use reattach_core::server::Answer;
 use reattach_core::time::Instant;
 use reattach_core::wire::Payload;
@@ -54,6 +55,7 @@ use crate::watch::Watch;
 #[derive(Clone, Debug, Default)]
 pub struct ClientConfig {
     core: client::Config,
+    requests: rpc::Config,
     key: Option<ConnectionKey>,
     headers: Vec<(HeaderName, HeaderValue)>,
     credentials: Option<CredentialsProvider>,
@@ -72,6 +74,13 @@ impl ClientConfig {
     #[must_use]
     pub fn with_core(mut self, core: client::Config) -> Self {
         self.core = core;
+        self
+    }
+
+    /// How long requests may take, and how many there may be.
+    #[must_use]
+    pub const fn with_requests(mut self, requests: rpc::Config) -> Self {
+        self.requests = requests;
         self
     }
 
@@ -149,7 +158,7 @@ impl Client {
     ///
     /// [`UrlError`] where the URL cannot be dialled.
     pub fn start(runtime: Arc<dyn Runtime>, url: &str, config: ClientConfig) -> Result<Self, UrlError> {
-        let ClientConfig { core, key, headers, credentials, tls, way } = config;
+        let ClientConfig { core, requests, key, headers, credentials, tls, way } = config;
         let target = Arc::new(Target::new(url, headers, tls, way)?);
         let secrets = Secrets {
             key: key.unwrap_or_else(|| mint::key(&*runtime)),
@@ -158,7 +167,7 @@ impl Client {
         };
         let sizes = socket::sizes(&core.connection);
         let machine = Machine::new(core, secrets, mint::seed(&*runtime), runtime.now());
-        let shared = Shared::new(machine, Arc::clone(&runtime));
+        let shared = Shared::new(machine, Arc::clone(&runtime), requests);
         let (task, closing) = (Arc::<Count>::default(), Closing::new(Arc::clone(&runtime)));
         let _task = task.one_more();
         let dialler =

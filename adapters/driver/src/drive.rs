@@ -28,6 +28,7 @@ use crate::closing::Closing;
 use crate::machine::Machine;
 use crate::machine::Output;
 use crate::meter::Meter;
+use crate::requests::asking::calls;
 use crate::runtime::Runtime;
 use crate::runtime::Task;
 use crate::runtime::Timer;
@@ -217,32 +218,46 @@ impl<M: Machine, O: Outside> Driver<M, O> {
             may_deliver = true;
             machine.handle_timeout(now);
         }
+        if may_deliver && state.asking.is_none() && state.machine.has_delivery_from(Lanes::Only(calls())) {
+            self.shared.asking(state, now);
+        }
+        if let Some(asking) = &mut state.asking {
+            asking.rpc.handle_timeout(now);
+            asking.rpc.handle_room();
+        }
         let (mut has_room, mut has_changed) = (false, false);
-        while let Some(output) = state.machine.poll_output() {
-            match output {
-                Output::Event(event) => {
-                    count(&self.meter, M::outcome(&event));
-                    if state.tell(&event) {
-                        has_room = true;
-                    } else {
-                        tracing::debug!(?event);
-                        has_changed = true;
+        let mut is_told = true;
+        // What is told may have something follow for the requests, and that for the connection.
+        while std::mem::take(&mut is_told) {
+            state.pump(now);
+            while let Some(output) = state.machine.poll_output() {
+                match output {
+                    Output::Event(event) => {
+                        is_told = state.asking.is_some();
+                        count(&self.meter, M::outcome(&event));
+                        if state.tell(&event, now) {
+                            has_room = true;
+                        } else {
+                            tracing::debug!(?event);
+                            has_changed = true;
+                        }
                     }
-                }
-                output @ (Output::Open { .. } | Output::Write { .. } | Output::Close { .. } | Output::Answer(_)) => {
-                    push(&mut self.outputs, output);
+                    output
+                    @ (Output::Open { .. } | Output::Write { .. } | Output::Close { .. } | Output::Answer(_)) => {
+                        push(&mut self.outputs, output);
+                    }
                 }
             }
         }
         // A place may come free without a word: of a message whose sender was told long before that nobody can tell.
         has_room |= state.machine.places_taken() < places_taken;
         let is_over = state.machine.is_over();
-        let has_delivery = may_deliver && state.machine.has_delivery_from(Lanes::All);
+        let has_delivery = state.has_incoming() || (may_deliver && state.machine.has_delivery_from(Lanes::All));
         if is_over {
             state.end_subscriptions();
         }
         self.meter.measure(|| state.machine.stats(), state.machine.is_attached());
-        let wake_at = state.machine.poll_timeout();
+        let wake_at = state.poll_timeout();
         state.armed = self.set_for.filter(|at| *at > now).into_iter().chain(wake_at).min();
         drop(guard);
         self.arm(wake_at, now);
@@ -264,8 +279,9 @@ impl<M: Machine, O: Outside> Driver<M, O> {
         let Some(mut outside) = self.outside.take() else { return };
         let mut state = self.shared.lock();
         // What came before the peer's goodbye can still be taken.
+        let now = self.shared.now();
         if !state.machine.is_over() {
-            state.machine.disconnect(self.shared.now());
+            state.machine.disconnect(now);
         }
         state.is_driven = false;
         state.lingers = true;
@@ -273,9 +289,10 @@ impl<M: Machine, O: Outside> Driver<M, O> {
         while let Some(output) = state.machine.poll_output() {
             if let Output::Event(event) = output {
                 count(&self.meter, M::outcome(&event));
-                _ = state.tell(&event);
+                _ = state.tell(&event, now);
             }
         }
+        state.pump(now);
         self.meter.measure(|| state.machine.stats(), state.machine.is_attached());
         state.end_subscriptions();
         drop(state);

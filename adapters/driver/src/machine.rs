@@ -57,6 +57,7 @@ pub(crate) trait Machine: Send + Unpin + 'static {
 
     fn send(&mut self, message: Outgoing, now: Instant) -> Result<MessageId, ApiMisuse>;
     fn send_ephemeral(&mut self, key: Name, payload: Payload, now: Instant) -> Result<(), ApiMisuse>;
+    fn cancel(&mut self, id: &MessageId, now: Instant) -> Result<(), ApiMisuse>;
     fn take_from(&mut self, lanes: Lanes<'_>, now: Instant) -> Option<Delivery>;
     fn decide(&mut self, handle: Handle, decision: Decision, now: Instant) -> Result<(), ApiMisuse>;
     fn extend(&mut self, handle: Handle, lease: Duration, now: Instant) -> Result<(), ApiMisuse>;
@@ -93,6 +94,17 @@ pub(crate) trait Machine: Send + Unpin + 'static {
 
     /// The outcome that an event tells, if it tells one.
     fn outcome(event: &Self::Event) -> Option<(MessageId, &Outcome)>;
+    /// The turn that an event tells, if it tells one.
+    fn turn(event: &Self::Event) -> Option<Turn>;
+}
+
+/// What becomes of a connection, as far as those care who wait for responses.
+#[derive(Debug)]
+pub(crate) enum Turn {
+    /// Another epoch has begun.
+    NewEpoch,
+    /// It has ended, and how.
+    Ended(String),
 }
 
 /// What both machines have under the same name.
@@ -112,6 +124,10 @@ macro_rules! forward {
 
         fn send_ephemeral(&mut self, key: Name, payload: Payload, now: Instant) -> Result<(), ApiMisuse> {
             Self::send_ephemeral(self, key, payload, now)
+        }
+
+        fn cancel(&mut self, id: &MessageId, now: Instant) -> Result<(), ApiMisuse> {
+            Self::cancel(self, id, now)
         }
 
         fn take_from(&mut self, lanes: Lanes<'_>, now: Instant) -> Option<Delivery> {
@@ -192,6 +208,13 @@ impl Machine for Client {
         })
     }
 
+    fn turn(event: &Self::Event) -> Option<Turn> {
+        if let client::Event::Closed { reason } = event {
+            return Some(Turn::Ended(reason.to_string()));
+        }
+        matches!(event, client::Event::Attached { resumed: false }).then_some(Turn::NewEpoch)
+    }
+
     fn is_expecting(&self) -> bool {
         !matches!(self.status(), Status::Closed(_) | Status::Failed(_) | Status::Superseded)
     }
@@ -227,6 +250,13 @@ impl Machine for Peer {
             PeerOutput::Answer(answer) => Output::Answer(answer),
             PeerOutput::Event(event) => Output::Event(event),
         })
+    }
+
+    fn turn(event: &Self::Event) -> Option<Turn> {
+        if let PeerEvent::Closed { reason } = event {
+            return Some(Turn::Ended(reason.to_string()));
+        }
+        matches!(event, PeerEvent::Attached { resumed: false }).then_some(Turn::NewEpoch)
     }
 
     fn is_expecting(&self) -> bool {

@@ -36,6 +36,11 @@ pub(crate) fn instance(runtime: &dyn Runtime) -> InstanceId {
     InstanceId::from_bytes(bytes(runtime))
 }
 
+/// What names the requests of one connection's life.
+pub(crate) fn nonce(runtime: &dyn Runtime) -> [u8; 16] {
+    bytes(runtime)
+}
+
 /// A seed for jitter.
 pub(crate) fn seed(runtime: &dyn Runtime) -> u64 {
     u64::from_le_bytes(bytes(runtime))

@@ -33,15 +33,19 @@ use reattach_core::link::Delivery;
 use reattach_core::link::Handle;
 use reattach_core::link::Lanes;
 use reattach_core::link::Outgoing;
+use reattach_core::rpc;
 use reattach_core::time::Instant;
 use reattach_core::wire::Payload;
 use rustc_hash::FxHashMap;
 
 use crate::machine::Machine;
+use crate::mint;
 use crate::receipt::Promise;
 use crate::receipt::Receipt;
 use crate::received::Deciding;
 use crate::received::Received;
+use crate::requests::asking::Asking;
+use crate::requests::asking::LANES;
 use crate::runtime::Runtime;
 use crate::runtime::Timer;
 use crate::socket::Socket;
@@ -52,6 +56,8 @@ pub(crate) struct State<M: Machine> {
     /// Who waits for which outcome. An entry goes when its outcome comes. There are no more than the outbox holds and this
     /// program names them, so their hash need not withstand anybody.
     receipts: FxHashMap<MessageId, Promise>,
+    /// Requests, once there is any.
+    pub(crate) asking: Option<Box<Asking>>,
     subscribers: Vec<Weak<Subscription<M::Event>>>,
     /// Lanes whose messages are kept for a reader of their own.
     claimed: BTreeSet<Lane>,
@@ -70,7 +76,7 @@ pub(crate) struct State<M: Machine> {
 impl<M: Machine> State<M> {
     /// Tells an event to whoever waits for it. Returns whether it was an outcome, which frees room; anything else is a change
     /// that watchers are told of.
-    pub(crate) fn tell(&mut self, event: &M::Event) -> bool {
+    pub(crate) fn tell(&mut self, event: &M::Event, now: Instant) -> bool {
         self.subscribers.retain(|subscriber| match subscriber.upgrade() {
             Some(subscription) => {
                 subscription.push(event.clone());
@@ -78,7 +84,15 @@ impl<M: Machine> State<M> {
             }
             None => false,
         });
-        let Some((id, outcome)) = M::outcome(event) else {
+        let told = M::outcome(event);
+        if let Some(asking) = &mut self.asking {
+            if let Some((id, outcome)) = &told {
+                asking.on_outcome(id, outcome, now);
+            } else if let Some(turn) = M::turn(event) {
+                asking.on_turn(turn, &self.machine, now);
+            }
+        }
+        let Some((id, outcome)) = told else {
             self.version += 1;
             return false;
         };
@@ -88,8 +102,26 @@ impl<M: Machine> State<M> {
         true
     }
 
+    /// Carries between the connection and its requests, where there are any.
+    pub(crate) fn pump(&mut self, now: Instant) {
+        if let Some(asking) = &mut self.asking {
+            asking.pump(&mut self.machine, now);
+        }
+    }
+
+    /// Whether somebody who serves requests has something to take.
+    pub(crate) fn has_incoming(&self) -> bool {
+        self.asking.as_ref().is_some_and(|asking| asking.rpc.has_incoming())
+    }
+
+    /// When time matters next, to the connection or to its requests.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        let of_requests = self.asking.as_ref().and_then(|asking| asking.rpc.poll_timeout());
+        self.machine.poll_timeout().into_iter().chain(of_requests).min()
+    }
+
     /// Whether nothing of these lanes can be handed over any more.
-    fn is_silent_for_good(&self, lanes: Lanes<'_>) -> bool {
+    pub(crate) fn is_silent_for_good(&self, lanes: Lanes<'_>) -> bool {
         let is_over = !self.is_driven && !self.lingers;
         let is_held_up = !is_over && self.machine.held_up_until(lanes).is_some();
         !self.machine.has_delivery_from(lanes) && !self.machine.is_expecting() && !is_held_up
@@ -120,6 +152,7 @@ pub(crate) struct Shared<M: Machine> {
     state: Mutex<State<M>>,
     /// Whose clock it is.
     runtime: Arc<dyn Runtime>,
+    requests: rpc::Config,
     driver: AtomicWaker,
     /// Something can be taken, or nothing will come any more.
     pub(crate) delivery: Event,
@@ -130,14 +163,16 @@ pub(crate) struct Shared<M: Machine> {
 }
 
 impl<M: Machine> Shared<M> {
-    pub(crate) fn new(machine: M, runtime: Arc<dyn Runtime>) -> Arc<Self> {
+    pub(crate) fn new(machine: M, runtime: Arc<dyn Runtime>, requests: rpc::Config) -> Arc<Self> {
         Arc::new(Self {
             runtime,
+            requests,
             state: Mutex::new(State {
                 machine,
                 receipts: FxHashMap::default(),
+                asking: None,
                 subscribers: Vec::new(),
-                claimed: BTreeSet::new(),
+                claimed: LANES.iter().cloned().collect(),
                 arrivals: Vec::new(),
                 armed: None,
                 version: 0,
@@ -164,6 +199,40 @@ impl<M: Machine> Shared<M> {
     /// The time now.
     pub(crate) fn now(&self) -> Instant {
         self.runtime.now()
+    }
+
+    pub(crate) const fn runtime(&self) -> &Arc<dyn Runtime> {
+        &self.runtime
+    }
+
+    /// The requests of a connection, which are made with the first.
+    pub(crate) fn asking<'s>(&self, state: &'s mut State<M>, now: Instant) -> &'s mut Asking {
+        let State { asking, machine, .. } = state;
+        asking.get_or_insert_with(|| {
+            let mut asking = Box::new(Asking::new(self.requests, &mint::nonce(&*self.runtime), now));
+            if machine.is_over() {
+                asking.rpc.handle_ended("it had ended before", now);
+            }
+            asking
+        })
+    }
+
+    /// Calls a command on the requests, and sees to what follows.
+    pub(crate) fn ask<T>(&self, command: impl FnOnce(&mut Asking, Instant) -> T) -> T {
+        let now = self.now();
+        let mut state = self.lock();
+        // What has come is taken first.
+        self.asking(&mut state, now);
+        state.pump(now);
+        let result = command(self.asking(&mut state, now), now);
+        state.pump(now);
+        let has_incoming = state.has_incoming();
+        drop(state);
+        if has_incoming {
+            self.delivery.notify(usize::MAX);
+        }
+        self.wake_driver();
+        result
     }
 
     /// Has the driver take a turn.
@@ -295,7 +364,7 @@ impl<M: Machine> Shared<M> {
     }
 
     /// Looks for something, or for a reason not to wait for it; else has the task woken when there may be something.
-    fn poll_until<T>(
+    pub(crate) fn poll_until<T>(
         &self,
         listener: &mut Option<EventListener>,
         cx: &mut Context<'_>,

@@ -1,5 +1,7 @@
 //! What a client tells, and what its owner can look at.
 
+use core::fmt;
+
 use crate::error::ProtocolError;
 use crate::id::ConnectionId;
 use crate::id::MessageId;
@@ -113,6 +115,17 @@ pub enum Closed {
         /// Its words.
         reason: alloc::string::String,
     },
+}
+
+impl fmt::Display for Closed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flushed => f.write_str("this side closed it"),
+            Self::Cut => f.write_str("this side closed it at once"),
+            Self::ByPeer { code, reason } if reason.is_empty() => write!(f, "the server ended it ({})", code.get()),
+            Self::ByPeer { code, reason } => write!(f, "the server ended it ({}: {reason})", code.get()),
+        }
+    }
 }
 
 /// Where a client stands.

@@ -422,7 +422,9 @@ impl Rpc {
             Leftover::Queued => self.queue.forget(id),
             Leftover::Sent(message) => self.queue.withdraw(message),
             // Whoever has answered, or is gone, need not be told that nobody waits.
-            Leftover::Served if matches!(failure, Failure::Cancelled | Failure::TimedOut { .. } | Failure::Idle { .. }) => {
+            Leftover::Served
+                if matches!(failure, Failure::Cancelled | Failure::TimedOut { .. } | Failure::Idle { .. }) =>
+            {
                 self.say(text::cancel(id));
             }
             Leftover::Served | Leftover::Nothing => {}

@@ -107,7 +107,8 @@ impl Queue {
         if let Some(message) = self.withdrawn.pop_front() {
             return Some(Output::Withdraw(message));
         }
-        let way = if self.answers.is_blocked || self.answers.unsent.is_empty() { &mut self.calls } else { &mut self.answers };
+        let way =
+            if self.answers.is_blocked || self.answers.unsent.is_empty() { &mut self.calls } else { &mut self.answers };
         if way.is_blocked {
             return None;
         }

@@ -1,5 +1,7 @@
 //! What a server tells.
 
+use core::fmt;
+
 use crate::error::ProtocolError;
 use crate::id::ConnectionId;
 use crate::id::IdError;
@@ -131,6 +133,22 @@ pub enum PeerClosed {
     },
     /// The server stopped and lost the state.
     ShutDown,
+}
+
+impl fmt::Display for PeerClosed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flushed => f.write_str("this side closed it"),
+            Self::Cut { .. } => f.write_str("this side closed it at once"),
+            Self::ByPeer { code, reason } if reason.is_empty() => write!(f, "the client ended it ({})", code.get()),
+            Self::ByPeer { code, reason } => write!(f, "the client ended it ({}: {reason})", code.get()),
+            Self::Expired => f.write_str("the client did not come back in time"),
+            Self::Fenced => f.write_str("the server gave it up"),
+            Self::Revoked => f.write_str("the server revoked it"),
+            Self::Drained { .. } => f.write_str("the server drained"),
+            Self::ShutDown => f.write_str("the server stopped"),
+        }
+    }
 }
 
 /// Something that happened at the registry.

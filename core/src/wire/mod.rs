@@ -20,12 +20,11 @@ pub use self::decode::decode_generally;
 pub use self::decode::next_line;
 pub use self::encode::MESSAGE_OVERHEAD;
 pub use self::encode::ephemeral as encode_ephemeral;
+pub(crate) use self::encode::push_string;
 pub use self::encode::separate;
 pub use self::fields::DecodeError;
-pub use self::fields::Problem;
-pub(crate) use self::encode::push_string;
 pub(crate) use self::fields::Fields;
-pub(crate) use self::payload::is_deeper_than;
+pub use self::fields::Problem;
 pub use self::frame::Ack;
 pub use self::frame::Bye;
 pub use self::frame::Challenge;
@@ -50,6 +49,7 @@ pub use self::payload::MAX_DEPTH;
 pub use self::payload::Payload;
 pub use self::payload::PayloadError;
 pub use self::payload::UncheckedPayload;
+pub(crate) use self::payload::is_deeper_than;
 pub use self::version::SUBPROTOCOL;
 
 /// The largest frame that is not a `msg`, in bytes: a hello with the longest token and a full list of exceptions. It is also

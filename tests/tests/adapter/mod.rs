@@ -17,6 +17,7 @@ pub(crate) mod loopback;
 mod messages;
 mod proxies;
 pub(crate) mod raw;
+mod requests;
 mod server;
 mod tls;
 mod watched;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use reattach_core::id::ConnectionId;
 use reattach_core::id::Name;
+use reattach_core::rpc;
 use reattach_core::server;
 use reattach_core::wire::Token;
 
@@ -44,6 +45,7 @@ struct Authenticator(Arc<dyn Fn(Hello) -> Task<Option<Admitted>> + Send + Sync>)
 #[derive(Clone, Default)]
 pub struct ServerConfig {
     core: server::Config,
+    pub(super) requests: rpc::Config,
     origins: Origins,
     authenticator: Option<Authenticator>,
     pub(crate) tls: Option<ServerTls>,
@@ -60,6 +62,13 @@ impl ServerConfig {
     #[must_use]
     pub fn with_core(mut self, core: server::Config) -> Self {
         self.core = core;
+        self
+    }
+
+    /// How long requests may take, and how many there may be on one connection.
+    #[must_use]
+    pub const fn with_requests(mut self, requests: rpc::Config) -> Self {
+        self.requests = requests;
         self
     }
 

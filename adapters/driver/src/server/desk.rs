@@ -22,6 +22,7 @@ use reattach_core::id::Principal;
 use reattach_core::id::TransportId;
 use reattach_core::reconnect::OpenError;
 use reattach_core::rng::Rng;
+use reattach_core::rpc;
 use reattach_core::server;
 use reattach_core::server::Answer;
 use reattach_core::server::Command;
@@ -112,6 +113,7 @@ pub(super) struct Desk {
     /// The tasks that hold transports, strangers' and connections', and the one that listens.
     pub(super) tasks: Arc<Count>,
     core: server::Config,
+    requests: rpc::Config,
     state: Mutex<State>,
     /// A connection can be accepted, or none will be any more.
     pub(super) arrived: Event,
@@ -121,7 +123,7 @@ pub(super) struct Desk {
 }
 
 impl Desk {
-    pub(super) fn new(runtime: Arc<dyn Runtime>, core: server::Config) -> Arc<Self> {
+    pub(super) fn new(runtime: Arc<dyn Runtime>, core: server::Config, requests: rpc::Config) -> Arc<Self> {
         let state = State {
             registry: Registry::new(core.clone(), runtime.now()),
             mailboxes: BTreeMap::new(),
@@ -139,6 +141,7 @@ impl Desk {
             tasks: Arc::default(),
             runtime,
             core,
+            requests,
             state: Mutex::new(state),
             arrived: Event::new(),
             shut_down: Event::new(),
@@ -349,7 +352,7 @@ impl Desk {
                 RegistryOutput::Create(origin) => {
                     let (id, principal) = (origin.id, origin.principal.clone());
                     let peer = Peer::new(&self.core, origin, self.runtime.now());
-                    let shared = Shared::new(peer, Arc::clone(&self.runtime));
+                    let shared = Shared::new(peer, Arc::clone(&self.runtime), self.requests);
                     let carrier = Carrier { desk: Arc::clone(self), id, _task: self.tasks.one_more() };
                     state.newborn.push((Arc::clone(&shared), carrier));
                     state.peers.insert(id.cid, (id, Arc::clone(&shared)));

@@ -116,7 +116,7 @@ impl Server {
     }
 
     fn with_address(runtime: Arc<dyn Runtime>, config: ServerConfig, local: Option<SocketAddr>) -> Self {
-        let desk = Desk::new(runtime, config.machine());
+        let desk = Desk::new(runtime, config.machine(), config.requests);
         desk.spawn_timer();
         Self(Arc::new(Handle { desk, config: Arc::new(config), local }))
     }

@@ -396,6 +396,12 @@ impl Outbox {
         Some(notice)
     }
 
+    /// Whether a message of this name waits for its outcome.
+    #[must_use]
+    pub fn holds(&self, id: &MessageId) -> bool {
+        self.entries().any(|entry| entry.id == *id)
+    }
+
     /// Whether every message has its outcome, polled or not.
     #[must_use]
     pub fn is_empty(&self) -> bool {

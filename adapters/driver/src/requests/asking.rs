@@ -1,0 +1,131 @@
+//! The requests of one connection, behind its lock: the machine of the core, fed from the connection's two lanes for it, and those
+//! who wait.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::LazyLock;
+
+use reattach_core::id::Lane;
+use reattach_core::id::MessageId;
+use reattach_core::id::Name;
+use reattach_core::link::Decision;
+use reattach_core::link::Delivery;
+use reattach_core::link::Lanes;
+use reattach_core::link::Outgoing;
+use reattach_core::outcome::Outcome;
+use reattach_core::rpc::Asked;
+use reattach_core::rpc::Channel;
+use reattach_core::rpc::Config;
+use reattach_core::rpc::Event;
+use reattach_core::rpc::Output;
+use reattach_core::rpc::RequestId;
+use reattach_core::rpc::Rpc;
+use reattach_core::time::Instant;
+
+use crate::machine::Machine;
+use crate::machine::Turn;
+use crate::requests::response::Place;
+use crate::requests::served::Abandonment;
+
+/// The lanes of requests and of answers.
+pub(crate) static LANES: LazyLock<[Lane; 2]> = LazyLock::new(|| [Channel::Calls, Channel::Answers].map(lane));
+
+fn lane(channel: Channel) -> Lane {
+    Name::new(channel.lane()).expect("the name of a lane is short").into()
+}
+
+pub(crate) fn calls() -> &'static Lane {
+    &LANES[0]
+}
+
+/// The requests of one connection, and who waits for them.
+pub(crate) struct Asking {
+    pub(crate) rpc: Rpc,
+    /// Who waits for which response. An entry goes when the request ends.
+    pub(crate) waiting: BTreeMap<RequestId, Arc<Place>>,
+    /// Who works on which request of the other side. An entry goes when it is answered or dropped.
+    pub(crate) served: BTreeMap<Asked, Arc<Abandonment>>,
+}
+
+impl Asking {
+    pub(crate) fn new(config: Config, nonce: &[u8; 16], now: Instant) -> Self {
+        Self { rpc: Rpc::new(config, nonce, now), waiting: BTreeMap::new(), served: BTreeMap::new() }
+    }
+
+    /// Hands the connection's messages to the requests, and has what follows sent, until there is nothing left to do.
+    pub(crate) fn pump<M: Machine>(&mut self, machine: &mut M, now: Instant) {
+        loop {
+            while let Some(output) = self.rpc.poll_output() {
+                self.execute(output, machine, now);
+            }
+            let [calls, answers] = &*LANES;
+            let delivery = machine.take_from(Lanes::Only(answers), now).or_else(|| {
+                let calls = Some(calls).filter(|_| self.rpc.has_room())?;
+                machine.take_from(Lanes::Only(calls), now)
+            });
+            let Some(Delivery::Message(handed)) = delivery else { return };
+            if let Some(handle) = handed.handle {
+                // From here on the request has an end of its own; its message has done its part.
+                _ = machine.decide(handle, Decision::Accept, now);
+            }
+            self.rpc.handle_message(handed.payload, now);
+        }
+    }
+
+    fn execute<M: Machine>(&mut self, output: Output, machine: &mut M, now: Instant) {
+        match output {
+            Output::Send { channel, within, payload } => {
+                let message = Outgoing { within, ..Outgoing::from(payload).in_lane(lane_of(channel).clone()) };
+                self.rpc.handle_sent(machine.send(message, now), now);
+            }
+            // One that has its outcome by now is not there any more.
+            Output::Withdraw(message) => _ = machine.cancel(&message, now),
+            Output::Event(event) => self.tell(event),
+        }
+    }
+
+    fn tell(&mut self, event: Event) {
+        match event {
+            Event::Finished { id, result } => {
+                if let Some(place) = self.waiting.remove(&id) {
+                    place.finish(result);
+                }
+            }
+            Event::Progress { id, value } => {
+                if let Some(place) = self.waiting.get(&id) {
+                    place.progress(value);
+                }
+            }
+            Event::Abandoned { asked } => {
+                if let Some(abandonment) = self.served.remove(&asked) {
+                    abandonment.tell();
+                }
+            }
+            event @ (Event::Malformed { .. } | Event::Complaint { .. } | _) => tracing::warn!(?event),
+        }
+    }
+
+    /// A message of the connection has its outcome, and there may be room.
+    pub(crate) fn on_outcome(&mut self, message: &MessageId, outcome: &Outcome, now: Instant) {
+        self.rpc.handle_outcome(message, outcome, now);
+        self.rpc.handle_room();
+    }
+
+    /// The connection has taken a turn.
+    pub(crate) fn on_turn<M: Machine>(&mut self, turn: Turn, machine: &M, now: Instant) {
+        match turn {
+            Turn::NewEpoch => {
+                let outbox = machine.connection().link().outbox();
+                self.rpc.handle_epoch_ended(|message| outbox.holds(message), now);
+            }
+            Turn::Ended(cause) => self.rpc.handle_ended(&cause, now),
+        }
+    }
+}
+
+fn lane_of(channel: Channel) -> &'static Lane {
+    match channel {
+        Channel::Calls => &LANES[0],
+        Channel::Answers => &LANES[1],
+    }
+}

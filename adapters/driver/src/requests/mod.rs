@@ -1,0 +1,246 @@
+//! Requests over a connection, as applications make and serve them.
+
+pub(crate) mod asking;
+mod response;
+mod router;
+mod served;
+
+use std::sync::Arc;
+use std::task::Poll;
+
+use event_listener::EventListener;
+use reattach_core::link::Lanes;
+use reattach_core::rpc::Asked;
+use reattach_core::rpc::Call;
+use reattach_core::rpc::ErrorObject;
+use reattach_core::rpc::Incoming;
+use reattach_core::rpc::RequestError;
+use reattach_core::rpc::RequestId;
+use reattach_core::rpc::RpcMisuse;
+use reattach_core::rpc::Stats;
+use reattach_core::wire::Payload;
+use reattach_core::wire::PayloadError;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::client::Client;
+use crate::connection::Connection;
+use crate::held::Held;
+use crate::machine::Machine;
+use crate::requests::asking::calls;
+use crate::requests::response::Place;
+use crate::shared::Shared;
+
+pub use self::response::Response;
+pub use self::router::Router;
+pub use self::served::Asking;
+pub use self::served::Notification;
+pub use self::served::Request;
+
+/// A request has no result.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CallError {
+    /// It was not begun.
+    #[error(transparent)]
+    Misuse(#[from] RpcMisuse),
+    /// Its parameters cannot be written as JSON.
+    #[error("the parameters of {method}: {error}")]
+    Params {
+        /// The method.
+        method: String,
+        /// What is wrong with them.
+        error: PayloadError,
+    },
+    /// It ended without one.
+    #[error(transparent)]
+    Failed(#[from] RequestError),
+    /// Its result is of another type. The other side has done what was asked.
+    #[error("the result of request {id} ({method}): {error}")]
+    Result {
+        /// The request.
+        id: RequestId,
+        /// Its method.
+        method: String,
+        /// What is wrong with it.
+        error: PayloadError,
+    },
+}
+
+/// Where requests and answers go.
+pub(crate) trait Asks: Send + Sync {
+    fn cancel(&self, id: RequestId);
+    fn respond(&self, asked: Asked, result: Result<Payload, ErrorObject>) -> Result<(), RpcMisuse>;
+    fn progress(&self, asked: Asked, value: &Payload) -> Result<(), RpcMisuse>;
+}
+
+impl<M: Machine> Asks for Shared<M> {
+    fn cancel(&self, id: RequestId) {
+        // It may have ended meanwhile.
+        _ = self.ask(|asking, now| asking.rpc.cancel(id, now));
+    }
+
+    fn respond(&self, asked: Asked, result: Result<Payload, ErrorObject>) -> Result<(), RpcMisuse> {
+        self.ask(|asking, now| {
+            asking.served.remove(&asked);
+            asking.rpc.respond(asked, result, now)
+        })
+    }
+
+    fn progress(&self, asked: Asked, value: &Payload) -> Result<(), RpcMisuse> {
+        self.ask(|asking, now| asking.rpc.progress(asked, value, now))
+    }
+}
+
+impl<M: Machine> Shared<M> {
+    fn call(self: &Arc<Self>, call: Call) -> Result<Response, RpcMisuse> {
+        self.ask(|asking, now| {
+            let id = asking.rpc.request(call, now)?;
+            Ok(self.response(id, asking))
+        })
+    }
+
+    fn call_batch(self: &Arc<Self>, calls: Vec<(Call, bool)>) -> Result<Vec<Response>, RpcMisuse> {
+        self.ask(|asking, now| {
+            let ids = asking.rpc.request_batch(calls, now)?;
+            Ok(ids.into_iter().map(|id| self.response(id, asking)).collect())
+        })
+    }
+
+    fn response(self: &Arc<Self>, id: RequestId, asking: &mut asking::Asking) -> Response {
+        let place = Arc::<Place>::default();
+        asking.waiting.insert(id, Arc::clone(&place));
+        Response::new(id, place, Arc::clone(self) as Arc<dyn Asks>)
+    }
+
+    fn poll_asking(
+        self: &Arc<Self>,
+        listener: &mut Option<EventListener>,
+        cx: &mut std::task::Context<'_>,
+    ) -> Poll<Option<Asking>> {
+        let look = || {
+            self.ask(|asking, _| {
+                let Incoming { asked, method, params } = asking.rpc.take()?;
+                let what = Notification { method, params };
+                Some(Some(match asked {
+                    None => Asking::Notification(what),
+                    Some(asked) => {
+                        let abandonment = Arc::clone(asking.served.entry(asked).or_default());
+                        Asking::Request(Request::new(asked, what, abandonment, Arc::clone(self) as Arc<dyn Asks>))
+                    }
+                }))
+            })
+        };
+        let is_silent = || self.lock().is_silent_for_good(Lanes::Only(calls())).then_some(None);
+        self.poll_until(listener, cx, look, is_silent)
+    }
+}
+
+/// What the other side asks for, in the order in which it did. Any number of them share the same requests.
+#[derive(Clone, Debug)]
+pub struct Requests(Held);
+
+impl Requests {
+    /// The next request or notification. `None` once the connection has ended and everything was taken. Cancel-safe: dropped before
+    /// it returns, nothing was taken.
+    pub async fn next(&self) -> Option<Asking> {
+        let mut listener = None;
+        std::future::poll_fn(|cx| match &self.0 {
+            Held::Client(client) => client.shared().poll_asking(&mut listener, cx),
+            Held::Connection(connection) => connection.shared().poll_asking(&mut listener, cx),
+        })
+        .await
+    }
+}
+
+fn prepare<P: Serialize + ?Sized>(method: &str, params: &P) -> Result<Call, CallError> {
+    let params = Payload::new(params).map_err(|error| CallError::Params { method: method.to_owned(), error })?;
+    let call = Call::new(method)?;
+    // What has no fields is written as null, which stands for no parameters.
+    Ok(if params.as_str() == "null" { call } else { call.with_params(params)? })
+}
+
+fn read<R: DeserializeOwned>(id: RequestId, method: &str, result: &Payload) -> Result<R, CallError> {
+    result.parse().map_err(|error| CallError::Result { id, method: method.to_owned(), error })
+}
+
+macro_rules! requests {
+    ($connection:ident, $held:path) => {
+        impl $connection {
+            /// Asks the other side to do something, and waits for the result, at most for the configured time (30 s). Parameters are
+            /// a tuple, a struct, or `()` for none.
+            ///
+            /// The request survives dropped transports. It ends early where no response can come any more; the error says what is
+            /// known of whether it was done.
+            ///
+            /// Dropped before it returns, the request is withdrawn.
+            ///
+            /// # Errors
+            ///
+            /// [`CallError`].
+            pub async fn request<P, R>(&self, method: &str, params: &P) -> Result<R, CallError>
+            where
+                P: Serialize + Sync + ?Sized,
+                R: DeserializeOwned,
+            {
+                let response = self.call(prepare(method, params)?)?;
+                let id = response.id();
+                read(id, method, &response.await?)
+            }
+
+            /// Begins a request with what else it has: another time, an idle limit. Its time runs from now.
+            ///
+            /// # Errors
+            ///
+            /// [`RpcMisuse`].
+            pub fn call(&self, call: Call) -> Result<Response, RpcMisuse> {
+                self.shared().call(call)
+            }
+
+            /// Begins several requests, and sends notifications, in one message; a call is a notification where the flag beside it
+            /// is false. The other side answers when all are done. Returns the requests, in order.
+            ///
+            /// # Errors
+            ///
+            /// [`RpcMisuse`].
+            pub fn call_batch(&self, calls: Vec<(Call, bool)>) -> Result<Vec<Response>, RpcMisuse> {
+                self.shared().call_batch(calls)
+            }
+
+            /// Notifies the other side of something. Nobody answers.
+            ///
+            /// # Errors
+            ///
+            /// [`CallError::Misuse`], [`CallError::Params`].
+            pub fn notify<P: Serialize + ?Sized>(&self, method: &str, params: &P) -> Result<(), CallError> {
+                let call = prepare(method, params)?;
+                Ok(self.shared().ask(|asking, now| asking.rpc.notify(&call, now))?)
+            }
+
+            /// Withdraws every request of this side. Each ends as cancelled. Returns which.
+            pub fn abort_requests(&self) -> Vec<RequestId> {
+                self.shared().ask(|asking, now| asking.rpc.abort_all(now))
+            }
+
+            /// What the other side asks for. What nobody takes waits, and its sender with it.
+            #[must_use]
+            pub fn requests(&self) -> Requests {
+                Requests($held(self.clone()))
+            }
+
+            /// Serves what the other side asks for, until the connection ends. Dropped before, what is being served goes on.
+            pub async fn serve(&self, router: &Router) {
+                router.serve(self.requests(), Arc::clone(self.shared().runtime())).await;
+            }
+
+            /// What was counted of requests, either way.
+            #[must_use]
+            pub fn request_stats(&self) -> Stats {
+                self.shared().ask(|asking, _| asking.rpc.stats())
+            }
+        }
+    };
+}
+
+requests!(Client, Held::Client);
+requests!(Connection, Held::Connection);
