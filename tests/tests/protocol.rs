@@ -12,6 +12,7 @@ use reattach_core::id::ConnectionKey;
 use reattach_core::link::Acceptance;
 use reattach_core::link::Settlement;
 use reattach_core::reconnect::Policy;
+use reattach_core::rpc;
 use reattach_core::server;
 use reattach_core::time::Rate;
 use reattach_core::wire::CloseCode;
@@ -74,6 +75,7 @@ fn defaults() -> BTreeMap<String, String> {
     assert_eq!(client.connection, connection, "both sides have the same");
     assert_eq!(server.connection, connection, "both sides have the same");
     let reconnect = &client.reconnect;
+    let requests = rpc::Config::default();
     let entries = [
         ("client.connect_timeout", duration(client.connect_timeout)),
         ("client.hello_timeout", duration(client.hello_timeout)),
@@ -138,6 +140,11 @@ fn defaults() -> BTreeMap<String, String> {
         ("connection.flow.min_rate", rate(connection.flow.min_rate)),
         ("connection.malformed.count", connection.malformed.count.to_string()),
         ("connection.malformed.per", duration(connection.malformed.per)),
+        ("requests.timeout", duration(requests.timeout)),
+        ("requests.long_timeout", duration(requests.long_timeout)),
+        ("requests.max_pending", requests.max_pending.to_string()),
+        ("requests.max_open", requests.max_open.to_string()),
+        ("requests.max_batch", requests.max_batch.to_string()),
     ];
     entries.into_iter().map(|(setting, default)| (setting.to_owned(), default)).collect()
 }
@@ -155,7 +162,8 @@ fn every_default_is_the_one_in_the_table() {
 /// The settings that a `Debug` of a configuration shows, so that a new one cannot be left out of the table.
 #[test]
 fn the_table_of_defaults_has_every_setting() {
-    let shown = format!("{:#?}\n{:#?}", client::Config::default(), server::Config::default());
+    let (client, server, requests) = (client::Config::default(), server::Config::default(), rpc::Config::default());
+    let shown = format!("{client:#?}\n{server:#?}\n{requests:#?}");
     let fields: Vec<_> = shown
         .lines()
         .filter_map(|line| line.trim().split_once(": "))

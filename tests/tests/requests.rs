@@ -96,7 +96,11 @@ fn a_request_ends_early_once_its_server_has_forgotten_it() {
         client.reconnect().unwrap();
         let again = server.accept().await.unwrap();
         let asked = request(&again).await;
-        assert_eq!(asked.method(), "queued", "what was never written goes to the new epoch, and what was withdrawn does not");
+        assert_eq!(
+            asked.method(),
+            "queued",
+            "what was never written goes to the new epoch, and what was withdrawn does not"
+        );
         asked.respond(Ok(1)).unwrap();
         assert_eq!(had.await.unwrap().as_str(), "1");
         assert!(net.now() - begun < secs(10));

@@ -1,19 +1,20 @@
-//! Requests, as a machine: every request ends once, whatever comes.
+//! Requests, as a machine: every request ends once, whatever comes. What comes at random is in `harness::fuzz::requests`.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
-use std::collections::VecDeque;
 use std::time::Duration;
 
+use harness::asking::Side;
+use harness::asking::call;
+use harness::asking::carry;
+use harness::asking::config;
+use harness::asking::finished;
+use harness::asking::json;
 use reattach_core::error::ApiMisuse;
 use reattach_core::id::Code;
-use reattach_core::id::MessageId;
-use reattach_core::id::MessageIds;
 use reattach_core::outcome::NotDelivered;
 use reattach_core::outcome::Outcome;
 use reattach_core::outcome::Unknown;
-use reattach_core::rng::Rng;
-use reattach_core::rpc::Asked;
 use reattach_core::rpc::Call;
 use reattach_core::rpc::Channel;
 use reattach_core::rpc::Config;
@@ -23,135 +24,9 @@ use reattach_core::rpc::Failure;
 use reattach_core::rpc::Incoming;
 use reattach_core::rpc::MAX_DEPTH;
 use reattach_core::rpc::Output;
-use reattach_core::rpc::RequestId;
-use reattach_core::rpc::Rpc;
 use reattach_core::rpc::RpcMisuse;
 use reattach_core::time::Instant;
-use reattach_core::wire::Payload;
 use reattach_core::wire::UncheckedPayload;
-
-/// A machine with what came out of it.
-struct Side {
-    rpc: Rpc,
-    ids: MessageIds,
-    now: Instant,
-    sent: VecDeque<(Channel, Payload, MessageId)>,
-    withdrawn: Vec<MessageId>,
-    events: Vec<Event>,
-}
-
-impl Side {
-    fn new(seed: u8) -> Self {
-        Self::with(Config::default(), seed)
-    }
-
-    fn with(config: Config, seed: u8) -> Self {
-        Self {
-            rpc: Rpc::new(config, &[seed; 16], Instant::ZERO),
-            ids: MessageIds::new(&[seed; 16]),
-            now: Instant::ZERO,
-            sent: VecDeque::new(),
-            withdrawn: Vec::new(),
-            events: Vec::new(),
-        }
-    }
-
-    /// Does what the machine wants; everything finds room.
-    fn drain(&mut self) {
-        while let Some(output) = self.rpc.poll_output() {
-            match output {
-                Output::Send { channel, payload, .. } => {
-                    let id = self.ids.mint();
-                    self.rpc.handle_sent(Ok(id), self.now);
-                    self.sent.push_back((channel, payload, id));
-                }
-                Output::Withdraw(id) => self.withdrawn.push(id),
-                Output::Event(event) => self.events.push(event),
-            }
-        }
-    }
-
-    fn request(&mut self, method: &str) -> RequestId {
-        let id = self.rpc.request(call(method), self.now).expect("there is room");
-        self.drain();
-        id
-    }
-
-    /// Begins a request that the other side's application has.
-    fn delivered(&mut self, method: &str) -> RequestId {
-        let id = self.request(method);
-        self.decide(&Outcome::Delivered);
-        id
-    }
-
-    /// The message that was sent last has an outcome.
-    fn decide(&mut self, outcome: &Outcome) {
-        let (_, _, message) = self.sent.pop_back().expect("a message was sent");
-        self.rpc.handle_outcome(&message, outcome, self.now);
-        self.drain();
-    }
-
-    fn receive(&mut self, text: &str) {
-        self.rpc.handle_message(UncheckedPayload::new(text), self.now);
-        self.drain();
-    }
-
-    fn at(&mut self, secs: u64) {
-        self.now = Instant::from_secs(secs);
-        self.rpc.handle_timeout(self.now);
-        self.drain();
-    }
-
-    fn take(&mut self) -> Incoming {
-        self.rpc.take().expect("something came")
-    }
-
-    fn asked(&mut self) -> Asked {
-        self.take().asked.expect("it is a request")
-    }
-
-    fn respond(&mut self, asked: Asked, result: Result<Payload, ErrorObject>) -> Result<(), RpcMisuse> {
-        let responded = self.rpc.respond(asked, result, self.now);
-        self.drain();
-        responded
-    }
-
-    fn texts(&self) -> Vec<&str> {
-        self.sent.iter().map(|(_, payload, _)| payload.as_str()).collect()
-    }
-
-    fn failures(&self) -> Vec<(RequestId, &Failure)> {
-        let failure = |event: &'_ Event| matches!(event, Event::Finished { result: Err(_), .. });
-        self.events
-            .iter()
-            .filter(|event| failure(event))
-            .map(|event| match event {
-                Event::Finished { id, result: Err(error) } => (*id, &error.failure),
-                other => unreachable!("{other:?}"),
-            })
-            .collect()
-    }
-}
-
-fn call(method: &str) -> Call {
-    Call::new(method).expect("a good name")
-}
-
-fn json(text: &str) -> Payload {
-    Payload::from_json(text).expect("JSON")
-}
-
-/// Carries everything between two sides until nothing is left, and says that it was delivered.
-fn carry(a: &mut Side, b: &mut Side) {
-    loop {
-        a.drain();
-        b.drain();
-        let (from, to) = if a.sent.is_empty() { (&mut *b, &mut *a) } else { (&mut *a, &mut *b) };
-        let Some((_, payload, id)) = from.sent.pop_front() else { return };
-        to.rpc.handle_message(payload.into(), to.now);
-        from.rpc.handle_outcome(&id, &Outcome::Delivered, from.now);
-    }
-}
 
 // S001-09, S001-10, S001-16
 #[test]
@@ -180,12 +55,6 @@ fn ids_are_never_used_twice() {
         ids.extend((0..50_000).map(|_| side.request("m")));
     }
     assert_eq!(ids.len(), 100_000);
-}
-
-fn config(change: impl FnOnce(&mut Config)) -> Config {
-    let mut config = Config::default();
-    change(&mut config);
-    config
 }
 
 // S001-18
@@ -391,10 +260,9 @@ fn the_end_of_the_connection_ends_every_request_with_its_name_and_the_cause() {
     side.rpc.handle_ended("the server went away", side.now);
     side.rpc.handle_ended("again", side.now);
     side.drain();
-    let mut texts = side.events.iter().map(|event| match event {
-        Event::Finished { result: Err(error), .. } => error.to_string(),
-        other => panic!("{other:?}"),
-    });
+    assert_eq!(side.events.len(), 3);
+    let errors = side.events.iter().filter_map(finished).filter_map(|(_, result)| result.as_ref().err());
+    let mut texts = errors.map(ToString::to_string);
     for (id, method) in ids.iter().zip(["queued", "prompt", "list"]) {
         let expected = format!("request {id} ({method}) failed: the connection ended: the server went away");
         assert_eq!(texts.next(), Some(expected));
@@ -517,11 +385,8 @@ fn a_batch_is_answered_whole_and_in_one_message() {
     server.respond(a, Err(ErrorObject::new(7, "no"))).expect("the client waits");
     assert_eq!(server.sent.len(), 1);
     carry(&mut client, &mut server);
-    let finished = client.events.iter().map(|event| match event {
-        Event::Finished { id, result } => (*id, result.is_ok()),
-        other => panic!("{other:?}"),
-    });
-    assert_eq!(finished.collect::<BTreeMap<_, _>>(), BTreeMap::from([(ids[0], false), (ids[1], true)]));
+    let ended = client.events.iter().filter_map(finished).map(|(id, result)| (id, result.is_ok()));
+    assert_eq!(ended.collect::<BTreeMap<_, _>>(), BTreeMap::from([(ids[0], false), (ids[1], true)]));
 }
 
 #[test]
@@ -632,87 +497,4 @@ fn the_deepest_that_may_be_sent_is_taken_everywhere() {
     carry(&mut client, &mut server);
     assert_eq!(client.events.len(), 3, "{:?}", client.events);
     assert_eq!((client.rpc.stats().malformed, client.rpc.pending()), (0, 0));
-}
-
-/// Two sides that ask each other at random over connections that lose, restart and end: each request ends exactly once.
-#[test]
-fn every_request_ends_exactly_once_whatever_happens() {
-    let only = std::env::var("REATTACH_SEED").ok().and_then(|seed| seed.parse().ok());
-    for seed in only.map_or(0..2_000, |seed: u64| seed..seed + 1) {
-        println!("seed {seed}: REATTACH_SEED={seed} cargo test -p reattach-tests --test rpc whatever_happens");
-        whatever_happens(seed);
-    }
-}
-
-fn whatever_happens(seed: u64) {
-    let mut rng = Rng::new(seed);
-    let small = config(|config| (config.max_pending, config.max_open, config.max_batch) = (6, 3, 3));
-    let mut sides = [Side::with(small, 1), Side::with(small, 2)];
-    let mut begun: [BTreeSet<RequestId>; 2] = Default::default();
-    let mut open: [Vec<Asked>; 2] = Default::default();
-    let mut now = Instant::ZERO;
-    for _ in 0..200 {
-        let at = usize::from(rng.below(2) == 1);
-        now = now + Duration::from_millis(rng.below(2_000));
-        for side in &mut sides {
-            side.now = now;
-        }
-        let (one, two) = sides.split_at_mut(1);
-        let (side, other) = if at == 0 { (&mut one[0], &mut two[0]) } else { (&mut two[0], &mut one[0]) };
-        match rng.below(12) {
-            0..=1 => begun[at].extend(side.rpc.request(call("m").idle(Duration::from_secs(20)), now)),
-            2 => begun[at]
-                .extend(side.rpc.request_batch(vec![(call("a"), true), (call("b"), true)], now).into_iter().flatten()),
-            3 => _ = begun[at].first().map(|id| side.rpc.cancel(*id, now)),
-            4..=6 => {
-                // A message arrives, and its sender hears of it, or does not for long.
-                if let Some((_, payload, id)) = side.sent.pop_front() {
-                    other.rpc.handle_message(payload.into(), now);
-                    side.rpc.handle_outcome(&id, &Outcome::Delivered, now);
-                }
-            }
-            7 => {
-                let unknown = Outcome::Unknown { reason: Unknown::NoReceipt };
-                if let Some((_, _, id)) = side.sent.pop_front() {
-                    side.rpc.handle_outcome(&id, &unknown, now);
-                }
-            }
-            8 => open[at].extend(side.rpc.take().and_then(|incoming| incoming.asked)),
-            9 => _ = open[at].pop().map(|asked| side.rpc.respond(asked, Ok(json("1")), now)),
-            10 => _ = open[at].last().map(|asked| side.rpc.progress(*asked, &json("1"), now)),
-            _ if rng.below(8) == 0 => {
-                // Both hear that the epoch is over. Of what is on its way a part goes on.
-                for side in &mut sides {
-                    let goes_on: BTreeSet<_> = side.sent.iter().map(|(_, _, id)| *id).collect();
-                    side.rpc.handle_epoch_ended(|message| goes_on.contains(message), now);
-                }
-            }
-            _ => side.rpc.handle_timeout(now),
-        }
-        for side in &mut sides {
-            side.drain();
-        }
-        check(&sides, &begun);
-    }
-    for (side, begun) in sides.iter_mut().zip(&begun) {
-        side.at(now.as_millis() / 1_000 + 31);
-        assert_eq!(side.rpc.pending(), 0, "no request outlives its deadline");
-        assert_eq!(side.rpc.poll_timeout(), None);
-        assert_eq!(side.rpc.stats().requests, begun.len() as u64);
-    }
-    check(&sides, &begun);
-}
-
-fn check(sides: &[Side; 2], begun: &[BTreeSet<RequestId>; 2]) {
-    for (side, begun) in sides.iter().zip(begun) {
-        let finished = side.events.iter().filter_map(|event| match event {
-            Event::Finished { id, .. } => Some(*id),
-            _ => None,
-        });
-        let ended: BTreeSet<_> = finished.clone().collect();
-        assert_eq!(finished.count(), ended.len(), "a request ended twice");
-        assert!(ended.is_subset(begun), "something ended that never began");
-        assert_eq!(begun.len() - ended.len(), side.rpc.pending(), "what has not ended waits");
-        assert_eq!(side.rpc.pending() > 0, side.rpc.poll_timeout().is_some(), "nothing waits without a timer");
-    }
 }

@@ -13,6 +13,7 @@
 //! | [`server`] | what happens to one server: strangers, clients that are honest or not, the application, the clock |
 //! | [`parts`] | the same, but registry and peers run apart, and what they say to each other is late |
 //! | [`registry`] | what happens to a registry without peers: strangers, and answers that are true or not, in any order or never |
+//! | [`requests`] | what happens to the requests of two sides: their applications, their messages, and bytes that are no request |
 //! | [`pair`] | faults and commands, between real clients and a real server whose applications keep account |
 
 pub mod client;
@@ -20,6 +21,7 @@ pub mod differential;
 pub mod pair;
 pub mod parts;
 pub mod registry;
+pub mod requests;
 pub mod server;
 pub mod wire;
 
@@ -38,12 +40,13 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 8] = [
     Target { name: "wire", run: wire::run },
     Target { name: "differential", run: differential::run },
     Target { name: "client", run: client::run },
     Target { name: "server", run: server::run },
     Target { name: "registry", run: registry::run },
     Target { name: "parts", run: parts::run },
+    Target { name: "requests", run: requests::run },
     Target { name: "pair", run: pair::run },
 ];

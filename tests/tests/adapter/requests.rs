@@ -48,10 +48,8 @@ fn router() -> Router {
 }
 
 fn failure(error: CallError) -> Failure {
-    match error {
-        CallError::Failed(error) => error.failure,
-        other => panic!("{other} is another error"),
-    }
+    let CallError::Failed(error) = error else { panic!("{error} is another error") };
+    error.failure
 }
 
 // S002-61, S001-17
@@ -209,9 +207,7 @@ async fn who_decides_about_messages_has_nothing_to_decide_about_requests() {
         (Call::new("note").unwrap(), false),
         (Call::new("b").unwrap(), true),
     ]);
-    let router = Router::new()
-        .on_request("a", |(): ()| async { Ok("a") })
-        .on_request("b", |(): ()| async { Ok("b") });
+    let router = Router::new().on_request("a", |(): ()| async { Ok("a") }).on_request("b", |(): ()| async { Ok("b") });
     tokio::spawn(async move { connection.serve(&router).await });
     let results = soon(future::join_all(responses.unwrap())).await;
     let texts = results.iter().map(|result| result.as_ref().map(Payload::as_str));
