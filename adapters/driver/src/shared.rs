@@ -3,6 +3,7 @@
 //! Because the application takes messages out of the machine itself, under that lock, the moment of hand-over is exact: what
 //! an application has not taken, a machine that ends can say for certain that nobody took.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::collections::VecDeque;
 use std::future::Future;
@@ -45,7 +46,7 @@ use crate::receipt::Receipt;
 use crate::received::Deciding;
 use crate::received::Received;
 use crate::requests::asking::Asking;
-use crate::requests::asking::LANES;
+use crate::requests::asking::RESERVED;
 use crate::runtime::Runtime;
 use crate::runtime::Timer;
 use crate::socket::Socket;
@@ -59,8 +60,8 @@ pub(crate) struct State<M: Machine> {
     /// Requests, once there is any.
     pub(crate) asking: Option<Box<Asking>>,
     subscribers: Vec<Weak<Subscription<M::Event>>>,
-    /// Lanes whose messages are kept for a reader of their own.
-    claimed: BTreeSet<Lane>,
+    /// Lanes whose messages are kept for a reader of their own; those of requests always are.
+    claimed: Cow<'static, BTreeSet<Lane>>,
     /// Transports that the server has handed over and the driver has not picked up.
     pub(crate) arrivals: Vec<(TransportId, Socket)>,
     /// What the driver's timer is set for.
@@ -172,7 +173,7 @@ impl<M: Machine> Shared<M> {
                 receipts: FxHashMap::default(),
                 asking: None,
                 subscribers: Vec::new(),
-                claimed: LANES.iter().cloned().collect(),
+                claimed: Cow::Borrowed(&RESERVED),
                 arrivals: Vec::new(),
                 armed: None,
                 version: 0,
@@ -394,12 +395,12 @@ impl<M: Machine> Shared<M> {
 
     /// Keeps a lane's messages for one reader. Returns whether nobody had them before.
     pub(crate) fn claim(&self, lane: &Lane) -> bool {
-        self.lock().claimed.insert(lane.clone())
+        self.lock().claimed.to_mut().insert(lane.clone())
     }
 
     /// Lets whoever receives have a lane's messages again.
     pub(crate) fn release(&self, lane: &Lane) {
-        self.lock().claimed.remove(lane);
+        self.lock().claimed.to_mut().remove(lane);
         self.delivery.notify(usize::MAX);
     }
 

@@ -2,6 +2,7 @@
 //! who wait.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::LazyLock;
 
@@ -29,6 +30,9 @@ use crate::requests::served::Abandonment;
 
 /// The lanes of requests and of answers.
 pub(crate) static LANES: LazyLock<[Lane; 2]> = LazyLock::new(|| [Channel::Calls, Channel::Answers].map(lane));
+
+/// The same, as no connection needs to have them by itself.
+pub(crate) static RESERVED: LazyLock<BTreeSet<Lane>> = LazyLock::new(|| LANES.iter().cloned().collect());
 
 fn lane(channel: Channel) -> Lane {
     Name::new(channel.lane()).expect("the name of a lane is short").into()
