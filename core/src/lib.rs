@@ -16,7 +16,7 @@
 //! |---|---|
 //! | 5 | [`client`], [`server`]: the machines |
 //! | 4 | [`connection`] (link, epoch, heartbeat and flow of one connection), [`reconnect`] (close codes and tries) |
-//! | 3 | [`link`] (who owes what), [`rpc`] (requests), [`heartbeat`], [`flow`], [`backoff`], [`breaker`] |
+//! | 3 | [`link`] (who owes what), [`rpc`] (requests), [`session`] (conversations), [`heartbeat`], [`flow`], [`backoff`], [`breaker`] |
 //! | 2 | [`error`] (whose fault), [`outcome`] (what became of a message) |
 //! | 1 | [`wire`] (frames), [`deadline`], [`expiring`] |
 //! | 0 | [`time`], [`rng`], [`id`] |
@@ -42,5 +42,6 @@ pub mod reconnect;
 pub mod rng;
 pub mod rpc;
 pub mod server;
+pub mod session;
 pub mod time;
 pub mod wire;

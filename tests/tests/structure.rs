@@ -40,6 +40,7 @@ const RANKS: &[(&str, &[&[&str]])] = &[
     ),
     ("link/outbox", &[&["entry", "receipt"], &["flight"], &["write"]]),
     ("rpc", &[&["config", "id"], &["error"], &["text", "event"], &["call", "pending", "queue"], &["serving"]]),
+    ("session", &[&["config", "id"], &["log", "ownership", "event", "follower"]]),
     ("client", &[&["config", "event", "input", "state", "handshake"], &["output", "view"], &["commands"]]),
     (
         "server",
