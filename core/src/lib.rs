@@ -16,8 +16,8 @@
 //! |---|---|
 //! | 5 | [`client`], [`server`]: the machines |
 //! | 4 | [`connection`] (link, epoch, heartbeat and flow of one connection), [`reconnect`] (close codes and tries) |
-//! | 3 | [`link`] (who owes what), [`rpc`] (requests), [`session`] (conversations), [`heartbeat`], [`flow`], [`backoff`], [`breaker`] |
-//! | 2 | [`error`] (whose fault), [`outcome`] (what became of a message) |
+//! | 3 | [`link`] (who owes what), [`rpc`] (requests), [`session`] (conversations), [`permission`] (questions to people), [`heartbeat`], [`flow`], [`backoff`], [`breaker`] |
+//! | 2 | [`error`] (whose fault), [`outcome`] (what became of a message), [`messages`] (what applications say to people) |
 //! | 1 | [`wire`] (frames), [`deadline`], [`expiring`] |
 //! | 0 | [`time`], [`rng`], [`id`] |
 #![no_std]
@@ -37,7 +37,9 @@ pub mod flow;
 pub mod heartbeat;
 pub mod id;
 pub mod link;
+pub mod messages;
 pub mod outcome;
+pub mod permission;
 pub mod reconnect;
 pub mod rng;
 pub mod rpc;

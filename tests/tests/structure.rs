@@ -27,7 +27,9 @@ use reattach_core::wire;
 
 /// The children of each folder, from the lowest rank up. A child imports only siblings of lower ranks.
 const RANKS: &[(&str, &[&[&str]])] = &[
-    ("id", &[&["error"], &["name"]]),
+    ("id", &[&["error"], &["name"], &["session"]]),
+    ("messages", &[&["error"], &["permission"]]),
+    ("permission", &[&["config", "event"], &["broker", "dialogs"]]),
     ("wire", &[&["version", "close", "payload", "names"], &["frame"], &["fields"], &["decode"], &["encode"]]),
     (
         "link",

@@ -8,6 +8,7 @@
 
 mod error;
 mod name;
+mod session;
 
 use core::fmt;
 use core::str::FromStr;
@@ -22,6 +23,7 @@ pub use self::error::IdError;
 pub use self::name::Code;
 pub use self::name::Lane;
 pub use self::name::Name;
+pub use self::session::SessionId;
 
 /// What keys and nonces share: 128 bits from the system's CSPRNG, 32 hexadecimal digits on the wire.
 macro_rules! nonce {

@@ -3,9 +3,9 @@
 use alloc::vec::Vec;
 
 use crate::id::ConnectionId;
+use crate::id::SessionId;
 use crate::session::id::Cursor;
 use crate::session::id::Generation;
-use crate::session::id::SessionId;
 use crate::wire::Payload;
 
 /// Something that happened.

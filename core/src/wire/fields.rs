@@ -117,12 +117,12 @@ impl<'a> Fields<'a> {
     }
 
     /// Names the frame once its type is known.
-    pub(super) fn named(self, frame: &'static str) -> Self {
+    pub(crate) fn named(self, frame: &'static str) -> Self {
         Self { frame, ..self }
     }
 
     /// A complaint about the value of `key`.
-    pub(super) fn bad(&self, key: &'static str, problem: Problem) -> DecodeError {
+    pub(crate) fn bad(&self, key: &'static str, problem: Problem) -> DecodeError {
         DecodeError::BadValue { frame: self.frame, key, problem }
     }
 
@@ -167,7 +167,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A string of at most `max` bytes.
-    pub(super) fn short(&self, key: &'static str, max: usize) -> Result<Option<String>, DecodeError> {
+    pub(crate) fn short(&self, key: &'static str, max: usize) -> Result<Option<String>, DecodeError> {
         match self.string(key)? {
             Some(text) if text.len() > max => Err(self.bad(key, Problem::TooLong)),
             Some(text) => Ok(Some(text.into_owned())),
@@ -176,7 +176,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A non-negative whole number that `accept` takes.
-    pub(super) fn number<T>(
+    pub(crate) fn number<T>(
         &self,
         key: &'static str,
         accept: impl FnOnce(u64) -> Option<T>,

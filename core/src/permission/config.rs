@@ -1,0 +1,48 @@
+//! How long people have, and how many questions there may be.
+
+use core::time::Duration;
+
+/// How the broker behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct BrokerConfig {
+    /// How long an answer is waited for. Default 300 s: a person can think.
+    pub timeout: Duration,
+    /// The most open questions of one session. Default 100.
+    pub max_open: usize,
+    /// How long it is known what became of a question. Default 10 min: whoever answers late is told.
+    pub remembered: Duration,
+    /// Of how many questions that is known at most. Default 1,000; of more the oldest go.
+    pub max_remembered: usize,
+}
+
+impl Default for BrokerConfig {
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(300),
+            max_open: 100,
+            remembered: Duration::from_secs(600),
+            max_remembered: 1_000,
+        }
+    }
+}
+
+/// How dialogs behave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct DialogsConfig {
+    /// How long an answer that was sent is waited for to be confirmed while the server can be reached. Default 5 s.
+    pub ack_timeout: Duration,
+    /// How often an answer is sent again by itself. Default 3.
+    pub retries: u32,
+    /// The delay before the first of these; each takes as much longer than the one before. Default 1 s: 1, 2, 3 s.
+    pub retry_delay: Duration,
+    /// The most dialogs. Default 200; of more the server's questions are left to others.
+    pub max_dialogs: usize,
+}
+
+impl Default for DialogsConfig {
+    fn default() -> Self {
+        Self { ack_timeout: Duration::from_secs(5), retries: 3, retry_delay: Duration::from_secs(1), max_dialogs: 200 }
+    }
+}

@@ -1,0 +1,180 @@
+//! What comes out of the broker and of the dialogs, and what callers do wrong.
+
+use alloc::string::String;
+
+use crate::id::ConnectionId;
+use crate::id::SessionId;
+use crate::messages::Choice;
+use crate::messages::PermissionId;
+use crate::messages::PermissionMessage;
+use crate::messages::PermissionResponse;
+use crate::wire::Payload;
+
+/// What the broker wants done.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[must_use = "what is not done is waited for"]
+pub enum BrokerOutput {
+    /// Tell everybody who watches the session.
+    Publish {
+        /// The session.
+        session: SessionId,
+        /// What to tell.
+        message: PermissionMessage,
+    },
+    /// Tell whoever asked. This is told once for each question.
+    Decided {
+        /// Which question.
+        id: PermissionId,
+        /// What was decided.
+        verdict: Verdict,
+    },
+}
+
+/// What was decided.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// It may.
+    Allow {
+        /// With this input: its own, or another.
+        input: Payload,
+        /// Who allowed it.
+        by: ConnectionId,
+    },
+    /// It may not.
+    Deny(DenyReason),
+}
+
+/// Why something may not be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum DenyReason {
+    /// Somebody said so.
+    Denied {
+        /// Who.
+        by: ConnectionId,
+    },
+    /// Nobody answered in time.
+    TimedOut,
+    /// Whoever asked does not want to know any more, or the session has ended.
+    Cancelled,
+}
+
+/// An answer was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Answered {
+    /// Whether it had been before: the same answer of the same connection, sent again.
+    pub is_duplicate: bool,
+}
+
+/// Why an answer was not taken. What had been decided stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum AnswerError {
+    /// Nobody asked that, or it is long ago.
+    #[error("there is no such question")]
+    UnknownRequest,
+    /// Another answer came first.
+    #[error("another answer came first: {}", if *.is_allowed { "allow" } else { "deny" })]
+    AlreadyResolved {
+        /// Whether it was allowed.
+        is_allowed: bool,
+        /// Who answered.
+        by: ConnectionId,
+    },
+    /// It came too late: nobody had answered in time, which is a refusal.
+    #[error("it came too late")]
+    Expired,
+    /// Whoever asked does not want to know any more.
+    #[error("nobody wants to know any more")]
+    Cancelled,
+    /// Who answers may not.
+    #[error("this is not yours to answer")]
+    Forbidden,
+}
+
+/// What the caller of a command of the broker did wrong. The command changed nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum PermissionMisuse {
+    /// A question of this name is open, or was not long ago.
+    #[error("a question of this name is open, or was not long ago")]
+    IdInUse,
+    /// As many questions as may are open in this session.
+    #[error("{limit} questions are open in this session, which is as many as may")]
+    TooMany {
+        /// The bound.
+        limit: usize,
+    },
+    /// No question of this name is open.
+    #[error("no question of this name is open")]
+    NotOpen,
+}
+
+/// What the dialogs want done.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[must_use = "what is not done is waited for"]
+pub enum DialogOutput {
+    /// Show something else for this dialog.
+    Changed {
+        /// Which.
+        id: PermissionId,
+    },
+    /// Send an answer, and say with [`Dialogs::handle_answered`](crate::permission::Dialogs::handle_answered) what came back.
+    Send {
+        /// The answer.
+        response: PermissionResponse,
+        /// How often it was sent before.
+        retry: u32,
+    },
+    /// The dialog is no longer there.
+    Removed {
+        /// Which.
+        id: PermissionId,
+        /// Why.
+        why: Removed,
+    },
+}
+
+/// Why a dialog is no longer there.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Removed {
+    /// The server has taken this answer.
+    Confirmed(Choice),
+    /// It was decided by another answer.
+    DecidedElsewhere {
+        /// Whether it was allowed.
+        is_allowed: bool,
+        /// Who decided, as the server calls them, where it says so.
+        by: Option<String>,
+    },
+    /// Nobody answered in time.
+    TimedOut,
+    /// Whoever asked does not want to know any more.
+    Cancelled,
+    /// The server knows nothing of it: it has lost its state.
+    Forgotten,
+    /// The server says that this is not theirs to answer.
+    Forbidden,
+}
+
+/// Why nothing confirmed an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum AnswerFailed {
+    /// The broker did not take it.
+    Refused(AnswerError),
+    /// It did not get there, or nobody can tell.
+    NotConfirmed,
+}
+
+/// What somebody who answers did wrong. Nothing has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum DialogMisuse {
+    /// There is no such dialog.
+    #[error("there is no such dialog")]
+    UnknownInteraction,
+    /// Its answer is on its way.
+    #[error("its answer is on its way")]
+    AlreadySending,
+}
