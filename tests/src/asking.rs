@@ -34,6 +34,8 @@ pub struct Side {
     pub sent: VecDeque<(Channel, Payload, MessageId)>,
     /// What was withdrawn.
     pub withdrawn: Vec<MessageId>,
+    /// Whether what comes in [`Side::receive`] comes among the answers.
+    pub comes_as_answer: bool,
     /// What was told.
     pub events: Vec<Event>,
 }
@@ -52,6 +54,7 @@ impl Side {
             now: Instant::ZERO,
             sent: VecDeque::new(),
             withdrawn: Vec::new(),
+            comes_as_answer: false,
             events: Vec::new(),
         }
     }
@@ -94,7 +97,8 @@ impl Side {
 
     /// A message comes.
     pub fn receive(&mut self, text: &str) {
-        self.rpc.handle_message(UncheckedPayload::new(text), self.now);
+        let channel = if self.comes_as_answer { Channel::Answers } else { Channel::Calls };
+        self.rpc.handle_message(channel, UncheckedPayload::new(text), self.now);
         self.drain();
     }
 
@@ -159,8 +163,8 @@ pub fn carry(a: &mut Side, b: &mut Side) {
         a.drain();
         b.drain();
         let (from, to) = if a.sent.is_empty() { (&mut *b, &mut *a) } else { (&mut *a, &mut *b) };
-        let Some((_, payload, id)) = from.sent.pop_front() else { return };
-        to.rpc.handle_message(payload.into(), to.now);
+        let Some((channel, payload, id)) = from.sent.pop_front() else { return };
+        to.rpc.handle_message(channel, payload.into(), to.now);
         from.rpc.handle_outcome(&id, &Outcome::Delivered, from.now);
     }
 }

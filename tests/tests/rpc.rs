@@ -98,8 +98,8 @@ fn every_combination_of_keys_has_one_meaning() {
         let expected = match (has_id, has_method, has_result, has_error) {
             (true, _, true, false) => Meaning::Result,
             (true, _, _, true) => Meaning::Failure,
-            (false, _, _, true) => Meaning::Complaint,
-            (false, _, true, false) | (_, false, false, false) => Meaning::Invalid,
+            (false, _, false, true) => Meaning::Complaint,
+            (false, _, true, _) | (_, false, false, false) => Meaning::Invalid,
             (true, true, false, false) => Meaning::Request,
             (false, true, false, false) => Meaning::Notification,
         };
@@ -146,7 +146,7 @@ fn what_makes_no_sense_is_said_to_make_none_and_everything_else_goes_on() {
 fn two_sides_do_not_complain_to_each_other_without_end_and_a_flood_is_bounded() {
     let (mut client, mut server) = (Side::new(1), Side::new(2));
     for _ in 0..1_000 {
-        server.rpc.handle_message(UncheckedPayload::new("{"), server.now);
+        server.rpc.handle_message(Channel::Calls, UncheckedPayload::new("{"), server.now);
     }
     carry(&mut client, &mut server);
     let complaints = client.events.iter().filter(|event| matches!(event, Event::Complaint { .. })).count();
@@ -497,4 +497,129 @@ fn the_deepest_that_may_be_sent_is_taken_everywhere() {
     carry(&mut client, &mut server);
     assert_eq!(client.events.len(), 3, "{:?}", client.events);
     assert_eq!((client.rpc.stats().malformed, client.rpc.pending()), (0, 0));
+}
+
+#[test]
+fn answers_that_find_no_room_stop_the_taking_of_requests() {
+    let mut side = Side::new(1);
+    let mut answered = 0;
+    while side.rpc.has_room() {
+        let text = format!(r#"{{"jsonrpc":"2.0","id":{answered},"method":"m"}}"#);
+        side.rpc.handle_message(Channel::Calls, UncheckedPayload::new(&text), side.now);
+        let asked = side.asked();
+        side.rpc.respond(asked, Ok(json("1")), side.now).expect("somebody waits");
+        side.rpc.handle_room();
+        while let Some(Output::Send { .. }) = side.rpc.poll_output() {
+            side.rpc.handle_sent(Err(ApiMisuse::QueueFull), side.now);
+        }
+        answered += 1;
+        assert!(answered <= Config::default().max_open, "{answered} answers wait");
+    }
+    side.rpc.handle_room();
+    side.drain();
+    assert_eq!(side.sent.len(), answered);
+    assert!(side.rpc.has_room());
+}
+
+#[test]
+fn complaints_in_batches_are_bounded_too() {
+    let mut side = Side::new(1);
+    for _ in 0..1_000 {
+        side.rpc.handle_message(Channel::Answers, UncheckedPayload::new("[1,1,1]"), side.now);
+    }
+    side.drain();
+    assert_eq!(side.sent.len(), Config::default().max_open + Config::default().max_batch);
+}
+
+#[test]
+fn a_notification_is_not_withdrawn_with_the_request_beside_it() {
+    for is_sent in [false, true] {
+        let mut side = Side::new(1);
+        let ids = side.rpc.request_batch(vec![(call("save"), false), (call("m"), true)], side.now).expect("room");
+        if is_sent {
+            side.drain();
+        }
+        side.rpc.cancel(ids[0], side.now).expect("it waits");
+        side.drain();
+        assert_eq!((side.sent.len(), side.withdrawn.len()), (1, 0));
+    }
+}
+
+#[test]
+fn a_batch_goes_with_the_last_request_in_it() {
+    for is_sent in [false, true] {
+        let mut side = Side::new(1);
+        side.rpc.request_batch(vec![(call("a"), true), (call("b"), true)], side.now).expect("room");
+        if is_sent {
+            side.drain();
+        }
+        side.at(1_000);
+        assert_eq!(side.failures().len(), 2);
+        assert_eq!((side.sent.len(), side.withdrawn.len()), (usize::from(is_sent), usize::from(is_sent)));
+    }
+    let mut side = Side::new(1);
+    let limit = Config::default().max_pending;
+    let mut notes = 0..=limit;
+    let refused = notes.find_map(|_| side.rpc.request_batch(vec![(call("note"), false)], side.now).err());
+    assert_eq!(refused, Some(RpcMisuse::TooManyPending { limit }), "what is not sent is bounded");
+}
+
+#[test]
+fn a_response_is_never_answered() {
+    let mut side = Side::new(1);
+    for text in [
+        r#"{"jsonrpc":"2.0","result":1}"#,
+        r#"{"id":7,"result":1}"#,
+        r#"{"id":7,"error":1}"#,
+        r#"[{"jsonrpc":"2.0","result":1}]"#,
+        r#"{"jsonrpc":"2.0","id":{},"result":1,"error":2}"#,
+    ] {
+        side.receive(text);
+        assert_eq!(side.texts(), [""; 0], "{text}");
+    }
+}
+
+#[test]
+fn who_writes_both_a_result_and_an_error_means_the_one_that_is_not_null() {
+    for (keys, is_result) in
+        [(r#""result":1,"error":null"#, true), (r#""result":null,"error":{"code":1,"message":""}"#, false)]
+    {
+        let mut side = Side::new(1);
+        let id = side.request("m");
+        side.receive(&format!(r#"{{"jsonrpc":"2.0","id":"{id}",{keys}}}"#));
+        assert_eq!(
+            side.events.iter().filter_map(finished).map(|(_, result)| result.is_ok()).collect::<Vec<_>>(),
+            [is_result]
+        );
+        assert!(!matches!(side.failures()[..], [(_, Failure::BadResponse { .. })]));
+    }
+}
+
+#[test]
+fn an_answer_that_did_not_arrive_is_said_again_as_long_as_somebody_may_wait() {
+    for outcome in
+        [Outcome::NotDelivered { reason: NotDelivered::Unreachable }, Outcome::Unknown { reason: Unknown::Unreachable }]
+    {
+        let mut side = Side::new(1);
+        side.receive(r#"{"jsonrpc":"2.0","id":1,"method":"m"}"#);
+        let asked = side.asked();
+        side.respond(asked, Ok(json("1"))).expect("somebody waits");
+        side.decide(&outcome);
+        // This side does not try at the moment.
+        assert_eq!(side.sent.len(), 1, "{outcome}");
+        let (_, _, message) = side.sent.pop_back().expect("it was sent");
+        side.rpc.handle_epoch_ended(|_| false, side.now);
+        side.rpc.handle_outcome(&message, &outcome, side.now);
+        side.drain();
+        assert!(side.sent.is_empty(), "nobody waits in another epoch");
+    }
+}
+
+#[test]
+fn requests_and_notifications_among_the_answers_are_not_served() {
+    let mut side = Side::new(1);
+    side.comes_as_answer = true;
+    side.receive(r#"{"jsonrpc":"2.0","id":1,"method":"m"}"#);
+    side.receive(r#"[{"jsonrpc":"2.0","id":1,"method":"m"},{"jsonrpc":"2.0","method":"m"}]"#);
+    assert_eq!((side.rpc.take(), side.sent.len(), side.rpc.stats().malformed), (None, 0, 3));
 }

@@ -28,7 +28,6 @@ use crate::closing::Closing;
 use crate::machine::Machine;
 use crate::machine::Output;
 use crate::meter::Meter;
-use crate::requests::asking::calls;
 use crate::runtime::Runtime;
 use crate::runtime::Task;
 use crate::runtime::Timer;
@@ -218,7 +217,8 @@ impl<M: Machine, O: Outside> Driver<M, O> {
             may_deliver = true;
             machine.handle_timeout(now);
         }
-        if may_deliver && state.asking.is_none() && state.machine.has_delivery_from(Lanes::Only(calls())) {
+        state.begin_turn();
+        if may_deliver && state.wants_asking() {
             self.shared.asking(state, now);
         }
         if let Some(asking) = &mut state.asking {
@@ -226,14 +226,11 @@ impl<M: Machine, O: Outside> Driver<M, O> {
             asking.rpc.handle_room();
         }
         let (mut has_room, mut has_changed) = (false, false);
-        let mut is_told = true;
         // What is told may have something follow for the requests, and that for the connection.
-        while std::mem::take(&mut is_told) {
-            state.pump(now);
+        loop {
             while let Some(output) = state.machine.poll_output() {
                 match output {
                     Output::Event(event) => {
-                        is_told = state.asking.is_some();
                         count(&self.meter, M::outcome(&event));
                         if state.tell(&event, now) {
                             has_room = true;
@@ -248,6 +245,9 @@ impl<M: Machine, O: Outside> Driver<M, O> {
                     }
                 }
             }
+            if !state.pump(now) && !state.close_if_due(now) {
+                break;
+            }
         }
         // A place may come free without a word: of a message whose sender was told long before that nobody can tell.
         has_room |= state.machine.places_taken() < places_taken;
@@ -259,7 +259,9 @@ impl<M: Machine, O: Outside> Driver<M, O> {
         self.meter.measure(|| state.machine.stats(), state.machine.is_attached());
         let wake_at = state.poll_timeout();
         state.armed = self.set_for.filter(|at| *at > now).into_iter().chain(wake_at).min();
+        let woken = std::mem::take(&mut state.woken);
         drop(guard);
+        woken.wake();
         self.arm(wake_at, now);
         if has_changed {
             self.shared.notify_all();
@@ -292,10 +294,12 @@ impl<M: Machine, O: Outside> Driver<M, O> {
                 _ = state.tell(&event, now);
             }
         }
-        state.pump(now);
+        _ = state.pump(now);
         self.meter.measure(|| state.machine.stats(), state.machine.is_attached());
         state.end_subscriptions();
+        let woken = std::mem::take(&mut state.woken);
         drop(state);
+        woken.wake();
         // The registry let them in at the very moment that the connection ended.
         for (_, socket) in arrivals {
             self.closing.see_off(socket, CloseCode::ENDED);

@@ -94,17 +94,8 @@ pub(crate) trait Machine: Send + Unpin + 'static {
 
     /// The outcome that an event tells, if it tells one.
     fn outcome(event: &Self::Event) -> Option<(MessageId, &Outcome)>;
-    /// The turn that an event tells, if it tells one.
-    fn turn(event: &Self::Event) -> Option<Turn>;
-}
-
-/// What becomes of a connection, as far as those care who wait for responses.
-#[derive(Debug)]
-pub(crate) enum Turn {
-    /// Another epoch has begun.
-    NewEpoch,
-    /// It has ended, and how.
-    Ended(String),
+    /// How the connection has ended, where an event tells that.
+    fn end(event: &Self::Event) -> Option<String>;
 }
 
 /// What both machines have under the same name.
@@ -208,11 +199,8 @@ impl Machine for Client {
         })
     }
 
-    fn turn(event: &Self::Event) -> Option<Turn> {
-        if let client::Event::Closed { reason } = event {
-            return Some(Turn::Ended(reason.to_string()));
-        }
-        matches!(event, client::Event::Attached { resumed: false }).then_some(Turn::NewEpoch)
+    fn end(event: &Self::Event) -> Option<String> {
+        if let client::Event::Closed { reason } = event { Some(reason.to_string()) } else { None }
     }
 
     fn is_expecting(&self) -> bool {
@@ -252,11 +240,8 @@ impl Machine for Peer {
         })
     }
 
-    fn turn(event: &Self::Event) -> Option<Turn> {
-        if let PeerEvent::Closed { reason } = event {
-            return Some(Turn::Ended(reason.to_string()));
-        }
-        matches!(event, PeerEvent::Attached { resumed: false }).then_some(Turn::NewEpoch)
+    fn end(event: &Self::Event) -> Option<String> {
+        if let PeerEvent::Closed { reason } = event { Some(reason.to_string()) } else { None }
     }
 
     fn is_expecting(&self) -> bool {

@@ -54,17 +54,18 @@ impl Future for Receipt {
 pub(crate) struct Promise(Option<Arc<Place>>);
 
 impl Promise {
-    pub(crate) fn keep(mut self, outcome: &Outcome) {
-        if let Some(place) = self.0.take() {
-            place.tell(outcome);
-        }
+    /// Keeps it. Returns whom to wake.
+    pub(crate) fn keep(mut self, outcome: &Outcome) -> Option<Waker> {
+        self.0.take()?.tell(outcome)
     }
 }
 
 impl Drop for Promise {
     fn drop(&mut self) {
         if let Some(place) = self.0.take() {
-            place.tell(&Outcome::Unknown { reason: Unknown::Closed });
+            if let Some(waker) = place.tell(&Outcome::Unknown { reason: Unknown::Closed }) {
+                waker.wake();
+            }
         }
     }
 }
@@ -90,15 +91,13 @@ impl Place {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tell(self: Arc<Self>, outcome: &Outcome) {
+    fn tell(self: Arc<Self>, outcome: &Outcome) -> Option<Waker> {
         // The receipt was dropped, and there is no other.
         if Arc::strong_count(&self) == 1 {
-            return;
+            return None;
         }
         let before = std::mem::replace(&mut *self.lock(), Told::Outcome(outcome.clone()));
-        if let Told::NotYet(Some(waker)) = before {
-            waker.wake();
-        }
+        if let Told::NotYet(waker) = before { waker } else { None }
     }
 }
 
@@ -116,7 +115,7 @@ mod tests {
     fn a_receipt_waits_for_its_outcome_and_keeps_it() {
         let (mut receipt, promise) = Receipt::new(id());
         assert_eq!((&mut receipt).now_or_never(), None);
-        promise.keep(&Outcome::Delivered);
+        assert!(promise.keep(&Outcome::Delivered).is_some());
         assert_eq!((&mut receipt).now_or_never(), Some(Outcome::Delivered));
         assert_eq!((&mut receipt).now_or_never(), Some(Outcome::Delivered), "asked again, it says the same");
     }
@@ -129,7 +128,7 @@ mod tests {
             let waker = Waker::from(Arc::clone(counting));
             assert!(receipt.poll_unpin(&mut Context::from_waker(&waker)).is_pending());
         }
-        promise.keep(&Outcome::Delivered);
+        promise.keep(&Outcome::Delivered).expect("somebody waits").wake();
         assert_eq!((old.count(), new.count()), (0, 1));
     }
 

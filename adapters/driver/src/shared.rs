@@ -46,7 +46,9 @@ use crate::receipt::Receipt;
 use crate::received::Deciding;
 use crate::received::Received;
 use crate::requests::asking::Asking;
+use crate::requests::asking::LANES;
 use crate::requests::asking::RESERVED;
+use crate::requests::asking::Woken;
 use crate::runtime::Runtime;
 use crate::runtime::Timer;
 use crate::socket::Socket;
@@ -59,6 +61,12 @@ pub(crate) struct State<M: Machine> {
     receipts: FxHashMap<MessageId, Promise>,
     /// Requests, once there is any.
     pub(crate) asking: Option<Box<Asking>>,
+    /// Whom to wake once this is unlocked.
+    pub(crate) woken: Woken,
+    /// When it is closed at the latest: answers that were given are sent before.
+    closing: Option<Instant>,
+    /// The time at which messages are taken until the driver's next turn.
+    taking: Option<Instant>,
     subscribers: Vec<Weak<Subscription<M::Event>>>,
     /// Lanes whose messages are kept for a reader of their own; those of requests always are.
     claimed: Cow<'static, BTreeSet<Lane>>,
@@ -89,8 +97,8 @@ impl<M: Machine> State<M> {
         if let Some(asking) = &mut self.asking {
             if let Some((id, outcome)) = &told {
                 asking.on_outcome(id, outcome, now);
-            } else if let Some(turn) = M::turn(event) {
-                asking.on_turn(turn, &self.machine, now);
+            } else if let Some(cause) = M::end(event) {
+                asking.rpc.handle_ended(&cause, now);
             }
         }
         let Some((id, outcome)) = told else {
@@ -98,16 +106,42 @@ impl<M: Machine> State<M> {
             return false;
         };
         if let Some(promise) = self.receipts.remove(&id) {
-            promise.keep(outcome);
+            self.woken.wakers.extend(promise.keep(outcome));
         }
         true
     }
 
-    /// Carries between the connection and its requests, where there are any.
-    pub(crate) fn pump(&mut self, now: Instant) {
-        if let Some(asking) = &mut self.asking {
-            asking.pump(&mut self.machine, now);
-        }
+    /// Carries between the connection and its requests, where there are any. Returns whether anything was done.
+    pub(crate) fn pump(&mut self, now: Instant) -> bool {
+        let Self { asking: Some(asking), machine, woken, .. } = self else { return false };
+        asking.pump(machine, woken, now)
+    }
+
+    fn has_unsent_answers(&self) -> bool {
+        self.asking.as_ref().is_some_and(|asking| asking.rpc.unsent_answers() > 0)
+    }
+
+    /// Closes what waits for that, if it is time. Returns whether it was.
+    pub(crate) fn close_if_due(&mut self, now: Instant) -> bool {
+        let has_unsent_answers = self.has_unsent_answers();
+        let Some(at) = self.closing.take_if(|at| *at <= now || !has_unsent_answers) else { return false };
+        self.machine.close(at - now, now);
+        true
+    }
+
+    /// Whether requests have come, or answers, and nobody is there yet to take them.
+    pub(crate) fn wants_asking(&self) -> bool {
+        self.asking.is_none() && LANES.iter().any(|lane| self.machine.has_delivery_from(Lanes::Only(lane)))
+    }
+
+    /// Whether the driver takes a turn: what time it is is asked again.
+    pub(crate) const fn begin_turn(&mut self) {
+        self.taking = None;
+    }
+
+    /// Whether nobody will ask anything any more.
+    pub(crate) fn is_done_asking(&self) -> bool {
+        self.machine.is_over() && !self.has_incoming() && !self.machine.has_delivery_from(Lanes::Only(&LANES[0]))
     }
 
     /// Whether somebody who serves requests has something to take.
@@ -118,7 +152,7 @@ impl<M: Machine> State<M> {
     /// When time matters next, to the connection or to its requests.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let of_requests = self.asking.as_ref().and_then(|asking| asking.rpc.poll_timeout());
-        self.machine.poll_timeout().into_iter().chain(of_requests).min()
+        self.machine.poll_timeout().into_iter().chain(of_requests).chain(self.closing).min()
     }
 
     /// Whether nothing of these lanes can be handed over any more.
@@ -172,6 +206,9 @@ impl<M: Machine> Shared<M> {
                 machine,
                 receipts: FxHashMap::default(),
                 asking: None,
+                woken: Woken::default(),
+                closing: None,
+                taking: None,
                 subscribers: Vec::new(),
                 claimed: Cow::Borrowed(&RESERVED),
                 arrivals: Vec::new(),
@@ -210,7 +247,7 @@ impl<M: Machine> Shared<M> {
     pub(crate) fn asking<'s>(&self, state: &'s mut State<M>, now: Instant) -> &'s mut Asking {
         let State { asking, machine, .. } = state;
         asking.get_or_insert_with(|| {
-            let mut asking = Box::new(Asking::new(self.requests, &mint::nonce(&*self.runtime), now));
+            let mut asking = Box::new(Asking::new(self.requests, &mint::nonce(&*self.runtime), machine.epoch(), now));
             if machine.is_over() {
                 asking.rpc.handle_ended("it had ended before", now);
             }
@@ -218,17 +255,25 @@ impl<M: Machine> Shared<M> {
         })
     }
 
+    /// Whether it is being closed, but for answers.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.lock().closing.is_some()
+    }
+
     /// Calls a command on the requests, and sees to what follows.
     pub(crate) fn ask<T>(&self, command: impl FnOnce(&mut Asking, Instant) -> T) -> T {
         let now = self.now();
+        let result;
         let mut state = self.lock();
         // What has come is taken first.
         self.asking(&mut state, now);
-        state.pump(now);
-        let result = command(self.asking(&mut state, now), now);
-        state.pump(now);
+        _ = state.pump(now);
+        result = command(self.asking(&mut state, now), now);
+        _ = state.pump(now);
         let has_incoming = state.has_incoming();
+        let woken = std::mem::take(&mut state.woken);
         drop(state);
+        woken.wake();
         if has_incoming {
             self.delivery.notify(usize::MAX);
         }
@@ -262,6 +307,9 @@ impl<M: Machine> Shared<M> {
 
     pub(crate) fn try_send(&self, message: Outgoing) -> Result<Receipt, ApiMisuse> {
         let mut state = self.lock();
+        if state.closing.is_some() {
+            return Err(ApiMisuse::Ended);
+        }
         let id = state.machine.send(message, self.now())?;
         let (receipt, promise) = Receipt::new(id);
         state.receipts.insert(id, promise);
@@ -292,18 +340,18 @@ impl<M: Machine> Shared<M> {
     /// Hands the next message over, if there is one.
     pub(crate) fn try_recv(self: &Arc<Self>) -> Option<Received> {
         let mut state = self.lock();
+        let now = self.time_of_taking(&mut state);
         let State { machine, claimed, .. } = &mut *state;
-        let now = self.time_of_taking(machine);
         let delivery = machine.take_from(Lanes::Except(claimed), now);
         self.hand_over(state, delivery)
     }
 
-    /// The time for taking a message. A lease is reckoned from it. Where there is none, the latest time that the machine has seen
-    /// will do, for which any earlier one stands: reading the clock costs as much as taking a message.
-    fn time_of_taking(&self, machine: &M) -> Instant {
-        match machine.connection().link().config().acceptance {
+    /// The time for taking a message. A lease is reckoned from it. Where there is none, it is asked once between two turns of the
+    /// driver, for asking costs as much as taking a message; what is taken much later has the driver report, which is a turn.
+    fn time_of_taking(&self, state: &mut State<M>) -> Instant {
+        match state.machine.connection().link().config().acceptance {
             Acceptance::Manual => self.now(),
-            Acceptance::Automatic => Instant::ZERO,
+            Acceptance::Automatic => *state.taking.get_or_insert_with(|| self.now()),
         }
     }
 
@@ -356,7 +404,7 @@ impl<M: Machine> Shared<M> {
             if epoch.is_some() && current.is_some() && epoch != current {
                 return Some(Taken::InAnotherEpoch);
             }
-            let now = self.time_of_taking(&state.machine);
+            let now = self.time_of_taking(&mut state);
             let delivery = state.machine.take_from(Lanes::Only(lane), now);
             self.hand_over(state, delivery).map(|received| Taken::Message(received, current))
         };
@@ -411,8 +459,17 @@ impl<M: Machine> Shared<M> {
         (state.machine.epoch(), attached - resumed)
     }
 
+    fn begin_close(&self, patience: Duration) {
+        let now = self.now();
+        let mut state = self.lock();
+        state.closing = Some(now + patience);
+        _ = state.close_if_due(now);
+        drop(state);
+        self.wake_driver();
+    }
+
     pub(crate) async fn close(&self, patience: Duration) {
-        self.command(|machine, now| machine.close(patience, now));
+        self.begin_close(patience);
         self.ended().await;
     }
 

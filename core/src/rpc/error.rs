@@ -149,6 +149,14 @@ pub enum RpcMisuse {
     /// Parameters, results and what comes with errors stand in a message, which takes some levels of nesting itself.
     #[error("nested deeper than {} levels", MAX_DEPTH)]
     TooDeep,
+    /// The parameters are larger than this side takes.
+    #[error("the parameters have {len} bytes, and {limit} are the most")]
+    TooLarge {
+        /// Their length in bytes.
+        len: u64,
+        /// The limit in bytes.
+        limit: u64,
+    },
     /// No request of this name waits.
     #[error("no request of this name waits")]
     NotWaiting,

@@ -4,6 +4,7 @@ use alloc::sync::Arc;
 
 use core::time::Duration;
 
+use crate::error::ApiMisuse;
 use crate::id::MessageId;
 use crate::rpc::error::ErrorObject;
 use crate::rpc::error::RequestError;
@@ -77,6 +78,11 @@ pub enum Event {
     Malformed {
         /// What is wrong with it.
         problem: &'static str,
+    },
+    /// A notification could not be sent: it is too large, or the connection is being closed.
+    NotNotified {
+        /// Why.
+        misuse: ApiMisuse,
     },
     /// The other side could not make sense of something, and cannot say of what.
     Complaint {

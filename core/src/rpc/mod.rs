@@ -22,12 +22,12 @@
 //! let Some(Output::Send { channel: Channel::Calls, payload, .. }) = client.poll_output() else { panic!("it is sent") };
 //!
 //! let mut server = Rpc::new(rpc::Config::default(), &[2; 16], now);
-//! server.handle_message(payload.into(), now);
+//! server.handle_message(Channel::Calls, payload.into(), now);
 //! let asked = server.take().expect("a request came").asked.expect("it wants an answer");
 //! server.respond(asked, Ok(Payload::from_json("5")?), now)?;
 //! let Some(Output::Send { channel: Channel::Answers, payload, .. }) = server.poll_output() else { panic!("it is sent") };
 //!
-//! client.handle_message(payload.into(), now);
+//! client.handle_message(Channel::Answers, payload.into(), now);
 //! let finished = Event::Finished { id, result: Ok(Payload::from_json("5")?) };
 //! assert_eq!(client.poll_output(), Some(Output::Event(finished)));
 //! # Ok::<(), Box<dyn core::error::Error>>(())
@@ -43,6 +43,7 @@ mod queue;
 mod serving;
 mod text;
 
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -97,6 +98,8 @@ pub struct Rpc {
     pending: Pending,
     serving: Serving,
     queue: Queue,
+    /// Answers that were sent and have no outcome.
+    answers: BTreeMap<MessageId, Payload>,
     /// How the connection ended.
     ended: Option<Arc<str>>,
     stats: Stats,
@@ -112,6 +115,7 @@ impl Rpc {
             pending: Pending::default(),
             serving: Serving::default(),
             queue: Queue::new(config.max_open + config.max_batch),
+            answers: BTreeMap::new(),
             ended: None,
             stats: Stats::default(),
             config,
@@ -130,7 +134,7 @@ impl Rpc {
         let within = self.timeout_of(&call);
         let id = self.begin(call, &mut text, now);
         let payload = Payload::of_known_parts(&text);
-        self.queue.push(Unsent { channel: Channel::Calls, requests: alloc::vec![id], within: Some(within), payload });
+        self.queue.push(Unsent::calls(alloc::vec![id], 0, Some(within), payload));
         Ok(id)
     }
 
@@ -146,6 +150,7 @@ impl Rpc {
             return Err(RpcMisuse::BatchSize { limit });
         }
         self.check_room(calls.iter().filter(|(_, is_request)| *is_request).count())?;
+        self.check_unsent()?;
         let now = self.clock.advance(now);
         let (mut texts, mut requests) = (Vec::new(), Vec::new());
         let longest = calls.iter().filter(|(_, is_request)| *is_request).map(|(call, _)| self.timeout_of(call)).max();
@@ -159,7 +164,9 @@ impl Rpc {
             texts.push(text);
         }
         let (payload, ids) = (text::batch(&texts), requests.clone());
-        self.queue.push(Unsent { channel: Channel::Calls, requests, within: longest, payload });
+        // What notifies of something is not worth less once nobody waits for the requests beside it.
+        let notifications = texts.len() - ids.len();
+        self.queue.push(Unsent::calls(requests, notifications, longest.filter(|_| notifications == 0), payload));
         Ok(ids)
     }
 
@@ -170,15 +177,12 @@ impl Rpc {
     /// [`RpcMisuse::TooManyPending`] where as many wait to be sent as requests may, [`RpcMisuse::Ended`].
     pub fn notify(&mut self, call: &Call, now: Instant) -> Result<(), RpcMisuse> {
         self.check_room(0)?;
+        self.check_unsent()?;
         self.clock.advance(now);
-        let limit = self.config.max_pending;
-        if self.queue.calls() >= limit {
-            return Err(RpcMisuse::TooManyPending { limit });
-        }
         let mut text = String::new();
         text::write_notification(&mut text, &call.method, call.params.as_ref().map(Payload::as_str));
         let payload = Payload::of_known_parts(&text);
-        self.queue.push(Unsent { channel: Channel::Calls, requests: Vec::new(), within: None, payload });
+        self.queue.push(Unsent::calls(Vec::new(), 1, None, payload));
         Ok(())
     }
 
@@ -248,21 +252,23 @@ impl Rpc {
         Ok(())
     }
 
-    /// Takes in a message of one of the two lanes.
-    pub fn handle_message(&mut self, payload: UncheckedPayload, now: Instant) {
+    /// Takes in a message of one of the two lanes. Requests and notifications count only where they belong: the other lane is never
+    /// held up.
+    pub fn handle_message(&mut self, channel: Channel, payload: UncheckedPayload, now: Instant) {
         let now = self.clock.advance(now);
         let Some(payload) = text::check(payload) else {
             return self.complain(ErrorObject::PARSE_ERROR, None, "it is no JSON");
         };
         match text::read(&payload, self.config.max_batch) {
-            Text::One(item) => self.on_item(item, None, now),
+            Text::One(item) => self.on_item(channel, item, None, now),
             Text::Batch(items) => {
                 let batch = self.serving.begin_batch();
                 for item in items {
-                    self.on_item(item, Some(batch), now);
+                    self.on_item(channel, item, Some(batch), now);
                 }
+                // It is complete already where there is no request in it, and so nobody waits.
                 if let Some(payload) = self.serving.end_batch(batch) {
-                    self.queue.push(Unsent::answer(payload));
+                    self.say(payload);
                 }
             }
             Text::BadBatch(problem) => self.complain(ErrorObject::INVALID_REQUEST, None, problem),
@@ -275,14 +281,21 @@ impl Rpc {
         self.clock.advance(now);
         let Some(unsent) = self.queue.take_handed_out() else { return };
         match sent {
-            Ok(message) if !unsent.requests.is_empty() => self.pending.sent(message, unsent.requests),
-            Ok(_) => {}
+            Ok(message) if unsent.channel == Channel::Calls => {
+                self.pending.sent(message, unsent.requests, unsent.notifications);
+            }
+            Ok(message) => _ = self.answers.insert(message, unsent.payload),
             Err(ApiMisuse::QueueFull) => self.queue.put_back(unsent),
             Err(misuse) if unsent.channel == Channel::Calls => {
+                if unsent.notifications > 0 {
+                    self.queue.tell(Event::NotNotified { misuse });
+                }
                 for id in unsent.requests {
                     self.fail(id, Failure::NotSent(misuse));
                 }
             }
+            // This side has stopped trying, and may go on: whoever waits may still be there.
+            Err(ApiMisuse::Ended) if self.ended.is_none() => self.queue.put_back(unsent),
             // Whoever waits for it is told that there is an answer, and that it cannot be sent.
             Err(ApiMisuse::TooLarge { .. }) => {
                 let refusal = too_large(&unsent.payload).filter(|refusal| refusal.len() < unsent.payload.len());
@@ -302,6 +315,12 @@ impl Rpc {
     /// A message has its outcome. One that this machine did not send changes nothing.
     pub fn handle_outcome(&mut self, message: &MessageId, outcome: &Outcome, now: Instant) {
         self.clock.advance(now);
+        if let Some(answer) = self.answers.remove(message) {
+            // Somebody waits for it; and who has it by now drops it when it comes again.
+            if matches!(outcome, Outcome::NotDelivered { .. } | Outcome::Unknown { .. }) {
+                self.queue.say_again(answer);
+            }
+        }
         for id in self.pending.decided(message) {
             let failure = match outcome {
                 Outcome::Delivered => match self.pending.delivered(id) {
@@ -328,6 +347,7 @@ impl Rpc {
             self.fail(id, Failure::EpochEnded);
         }
         self.queue.drop_answers();
+        self.answers.clear();
         self.abandon();
     }
 
@@ -343,6 +363,7 @@ impl Rpc {
             self.fail(id, Failure::Ended { cause: Arc::clone(&cause) });
         }
         self.queue.clear();
+        self.answers.clear();
         self.abandon();
     }
 
@@ -366,10 +387,16 @@ impl Rpc {
         self.pending.poll_timeout()
     }
 
+    /// How many answers wait to be sent.
+    #[must_use]
+    pub fn unsent_answers(&self) -> usize {
+        self.queue.answers()
+    }
+
     /// Whether requests and notifications may be taken from the connection. Responses always may.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        self.serving.len() < self.config.max_open
+        self.serving.len() + self.queue.answers() < self.config.max_open
     }
 
     /// Whether [`Rpc::take`] has something.
@@ -399,6 +426,11 @@ impl Rpc {
         } else {
             Ok(())
         }
+    }
+
+    fn check_unsent(&self) -> Result<(), RpcMisuse> {
+        let limit = self.config.max_pending;
+        if self.queue.calls() < limit { Ok(()) } else { Err(RpcMisuse::TooManyPending { limit }) }
     }
 
     fn timeout_of(&self, call: &Call) -> core::time::Duration {
@@ -432,8 +464,11 @@ impl Rpc {
         self.queue.tell(Event::Finished { id, result: Err(RequestError { id, method, failure }) });
     }
 
-    fn on_item(&mut self, item: Item<'_>, batch: Option<BatchNo>, now: Instant) {
+    fn on_item(&mut self, channel: Channel, item: Item<'_>, batch: Option<BatchNo>, now: Instant) {
         match item {
+            Item::Request { .. } if channel == Channel::Answers => {
+                self.note_malformed("a request stands among the answers");
+            }
             // Nobody waits for the answer any more.
             Item::Request { .. } if self.ended.is_some() => {}
             Item::Request { id, method, params } => {
@@ -446,6 +481,9 @@ impl Rpc {
             }
             Item::Notification { method, params } if method == text::CANCEL => self.on_cancel(params),
             Item::Notification { method, params } if method == text::PROGRESS => self.on_progress(params, now),
+            Item::Notification { .. } if channel == Channel::Answers => {
+                self.note_malformed("a notification stands among the answers");
+            }
             Item::Notification { method, params } => {
                 self.serving.notify(method.into(), params.map(Payload::of_known_parts));
             }
@@ -454,6 +492,7 @@ impl Rpc {
                 self.stats.malformed += 1;
                 self.queue.tell(Event::Complaint { error });
             }
+            Item::Stray(problem) => self.note_malformed(problem),
             Item::Invalid { id, problem } => match batch {
                 Some(batch) => {
                     self.note_malformed(problem);
@@ -546,7 +585,11 @@ fn too_large(answer: &Payload) -> Option<Payload> {
     let error = ErrorObject::new(ErrorObject::INTERNAL_ERROR, "the result is too large to be sent");
     let refusal = |item: Item<'_>| match item {
         Item::Response { id, .. } => Some(text::response(Some(id), Err(&error))),
-        Item::Request { .. } | Item::Notification { .. } | Item::Complaint(_) | Item::Invalid { .. } => None,
+        Item::Request { .. }
+        | Item::Notification { .. }
+        | Item::Complaint(_)
+        | Item::Stray(_)
+        | Item::Invalid { .. } => None,
     };
     match text::read(answer, usize::MAX) {
         Text::One(item) => refusal(item).map(|text| Payload::of_known_parts(&text)),

@@ -70,8 +70,16 @@ pub(super) enum Delivered {
 pub(super) struct Pending {
     /// With the time at which something has to have happened.
     waiting: ExpiringMap<RequestId, Waiting>,
-    /// Messages without an outcome, with the requests in each, those included that have ended meanwhile.
-    messages: BTreeMap<MessageId, Vec<RequestId>>,
+    /// Messages without an outcome.
+    messages: BTreeMap<MessageId, Carried>,
+}
+
+/// What a message carries.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Carried {
+    /// Those included that have ended meanwhile.
+    requests: Vec<RequestId>,
+    notifications: usize,
 }
 
 impl Pending {
@@ -114,18 +122,18 @@ impl Pending {
     }
 
     /// The message that carries these requests was sent.
-    pub(super) fn sent(&mut self, message: MessageId, requests: Vec<RequestId>) {
+    pub(super) fn sent(&mut self, message: MessageId, requests: Vec<RequestId>, notifications: usize) {
         for id in &requests {
             if let Some(waiting) = self.waiting.get_mut(id) {
                 waiting.place = Place::Sent(message);
             }
         }
-        self.messages.insert(message, requests);
+        self.messages.insert(message, Carried { requests, notifications });
     }
 
     /// The message has its outcome. Returns the requests in it, those included that have ended.
     pub(super) fn decided(&mut self, message: &MessageId) -> Vec<RequestId> {
-        self.messages.remove(message).unwrap_or_default()
+        self.messages.remove(message).unwrap_or_default().requests
     }
 
     /// The other side's application has this request.
@@ -142,7 +150,8 @@ impl Pending {
     /// `is_open` go on into the next epoch, or hear from the other side that they are not known; the outcome of any other has been
     /// decided by now, and is on its way.
     pub(super) fn end_epoch(&mut self, is_open: impl Fn(&MessageId) -> bool) -> Vec<RequestId> {
-        let decided = self.messages.iter().filter(|(message, _)| !is_open(message)).flat_map(|(_, ids)| ids);
+        let decided =
+            self.messages.iter().filter(|(message, _)| !is_open(message)).flat_map(|(_, carried)| &carried.requests);
         for id in decided.copied().collect::<Vec<_>>() {
             if let Some(waiting) = self.waiting.get_mut(&id) {
                 waiting.place = Place::Gone;
@@ -158,14 +167,18 @@ impl Pending {
         let leftover = match waiting.place {
             Place::Queued => Leftover::Queued,
             // One of a batch shares its message with others.
-            Place::Sent(message) if self.messages.get(&message).is_some_and(|requests| requests.len() > 1) => {
-                Leftover::Nothing
-            }
+            Place::Sent(message) if self.is_shared(&message) => Leftover::Nothing,
             Place::Sent(message) => Leftover::Sent(message),
             Place::Delivered => Leftover::Served,
             Place::Gone => Leftover::Nothing,
         };
         Some((waiting.method, leftover))
+    }
+
+    /// Whether anybody cares for a message still.
+    fn is_shared(&self, message: &MessageId) -> bool {
+        let is_waited_for = |carried: &Carried| carried.requests.iter().any(|id| self.contains(*id));
+        self.messages.get(message).is_some_and(|carried| carried.notifications > 0 || is_waited_for(carried))
     }
 
     /// A request whose time has run out, and how.

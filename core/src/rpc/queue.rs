@@ -16,15 +16,27 @@ use crate::wire::Payload;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Unsent {
     pub(super) channel: Channel,
-    /// The requests in it.
+    /// The requests in it, and how many of them have not ended.
     pub(super) requests: Vec<RequestId>,
+    pub(super) waiting: usize,
+    /// How many notifications are in it.
+    pub(super) notifications: usize,
     pub(super) within: Option<Duration>,
     pub(super) payload: Payload,
 }
 
 impl Unsent {
     pub(super) const fn answer(payload: Payload) -> Self {
-        Self { channel: Channel::Answers, requests: Vec::new(), within: None, payload }
+        Self { channel: Channel::Answers, requests: Vec::new(), waiting: 0, notifications: 0, within: None, payload }
+    }
+
+    pub(super) fn calls(
+        requests: Vec<RequestId>,
+        notifications: usize,
+        within: Option<Duration>,
+        payload: Payload,
+    ) -> Self {
+        Self { channel: Channel::Calls, waiting: requests.len(), requests, notifications, within, payload }
     }
 }
 
@@ -93,9 +105,22 @@ impl Queue {
         self.calls.unsent.len()
     }
 
-    /// A request has ended before it was sent. One of a batch stays in it, and is answered in vain.
+    /// How many answers wait.
+    pub(super) fn answers(&self) -> usize {
+        self.answers.unsent.len()
+    }
+
+    /// A request has ended before it was sent. With the last one of a batch that goes too, unless it notifies of something.
     pub(super) fn forget(&mut self, id: RequestId) {
-        self.calls.unsent.retain(|unsent| unsent.requests != [id]);
+        self.calls.unsent.retain_mut(|unsent| {
+            unsent.waiting -= usize::from(unsent.requests.contains(&id));
+            unsent.waiting + unsent.notifications > 0
+        });
+    }
+
+    /// Answers that have to be said again, ahead of the others.
+    pub(super) fn say_again(&mut self, payload: Payload) {
+        self.answers.unsent.push_front(Unsent::answer(payload));
     }
 
     /// The next thing to do.

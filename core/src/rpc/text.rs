@@ -6,9 +6,9 @@
 //! | `result` or `error` | `method` | `id` | it is |
 //! |---|---|---|---|
 //! | one | any | a string or number | a response; `method` is not looked at |
-//! | both | any | a string or number | a response that makes no sense: the request fails |
-//! | any | any | missing or `null`, with `error` | a complaint about something unreadable |
-//! | any | any | missing, or neither string nor number | invalid |
+//! | both, neither of them `null` | any | a string or number | a response that makes no sense: the request fails |
+//! | `error` | any | none that can be | a complaint about something unreadable |
+//! | `result` | any | none that can be | nothing, and is not answered |
 //! | none | a string | missing | a notification |
 //! | none | a string | a string or number | a request |
 //! | none | a string | anything else | invalid |
@@ -51,11 +51,26 @@ pub(super) enum Text<'a> {
 /// One thing that a message holds. Ids are the text of JSON.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Item<'a> {
-    Request { id: &'a str, method: Cow<'a, str>, params: Option<&'a str> },
-    Notification { method: Cow<'a, str>, params: Option<&'a str> },
-    Response { id: &'a str, result: Result<&'a str, Answer> },
+    Request {
+        id: &'a str,
+        method: Cow<'a, str>,
+        params: Option<&'a str>,
+    },
+    Notification {
+        method: Cow<'a, str>,
+        params: Option<&'a str>,
+    },
+    Response {
+        id: &'a str,
+        result: Result<&'a str, Answer>,
+    },
     Complaint(ErrorObject),
-    Invalid { id: Option<&'a str>, problem: &'static str },
+    /// A response to nothing. It is not answered: two sides that complain about responses never end.
+    Stray(&'static str),
+    Invalid {
+        id: Option<&'a str>,
+        problem: &'static str,
+    },
 }
 
 /// What a response holds that is not a result.
@@ -93,30 +108,18 @@ fn item(text: &str) -> Item<'_> {
         return invalid("a key stands in it twice");
     };
     let id = raw_id.filter(|id| is_id(id));
-    let has_no_id = matches!(raw_id, None | Some("null"));
-    if version != Some(r#""2.0""#) {
-        return Item::Invalid { id, problem: "\"jsonrpc\" is not \"2.0\"" };
+    let is_right = version == Some(r#""2.0""#);
+    // Others write both, of which one is null.
+    let (result, error) = match (result, error) {
+        (Some(result), Some("null")) => (Some(result), None),
+        (Some("null"), Some(error)) => (None, Some(error)),
+        both => both,
+    };
+    if result.is_some() || error.is_some() {
+        return response_item(id, is_right, result, error);
     }
-    match (result, error, id) {
-        (None, None, _) => {}
-        (_, Some(error), None) if has_no_id => {
-            return match error_object(error) {
-                Ok(error) => Item::Complaint(error),
-                Err(problem) => invalid(problem),
-            };
-        }
-        (_, _, None) => return invalid("the response names no request"),
-        (Some(_), Some(_), Some(id)) => {
-            return Item::Response { id, result: Err(Answer::Bad("it holds a result and an error")) };
-        }
-        (Some(result), None, Some(id)) => return Item::Response { id, result: Ok(result) },
-        (None, Some(error), Some(id)) => {
-            let answer = match error_object(error) {
-                Ok(error) => Answer::Error(error),
-                Err(problem) => Answer::Bad(problem),
-            };
-            return Item::Response { id, result: Err(answer) };
-        }
+    if !is_right {
+        return Item::Invalid { id, problem: "\"jsonrpc\" is not \"2.0\"" };
     }
     let invalid = |problem| Item::Invalid { id, problem };
     if method.is_none() {
@@ -133,6 +136,22 @@ fn item(text: &str) -> Item<'_> {
         (None, _) => Item::Notification { method, params },
         (Some(_), Some(id)) => Item::Request { id, method, params },
         (Some(_), None) => invalid("the id is neither a string nor a number, or too long"),
+    }
+}
+
+/// What has a result or an error is a response, or nothing that could be answered.
+fn response_item<'a>(id: Option<&'a str>, is_right: bool, result: Option<&'a str>, error: Option<&'a str>) -> Item<'a> {
+    let answer = match (result, error.map(error_object)) {
+        _ if !is_right => Err(Answer::Bad("\"jsonrpc\" is not \"2.0\"")),
+        (Some(result), None) => Ok(result),
+        (None, Some(Ok(error))) => Err(Answer::Error(error)),
+        (None, Some(Err(problem))) => Err(Answer::Bad(problem)),
+        (Some(_), Some(_)) | (None, None) => Err(Answer::Bad("it holds a result and an error")),
+    };
+    match (id, answer) {
+        (Some(id), result) => Item::Response { id, result },
+        (None, Err(Answer::Error(error))) => Item::Complaint(error),
+        (None, Ok(_) | Err(Answer::Bad(_))) => Item::Stray("the response names no request"),
     }
 }
 

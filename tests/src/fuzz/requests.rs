@@ -15,6 +15,7 @@ use reattach_core::outcome::Outcome;
 use reattach_core::outcome::Unknown;
 use reattach_core::rpc::Asked;
 use reattach_core::rpc::Call;
+use reattach_core::rpc::Channel;
 use reattach_core::rpc::Config;
 use reattach_core::rpc::ErrorObject;
 use reattach_core::rpc::Event;
@@ -57,7 +58,7 @@ struct Side {
     /// There is no room in the connection.
     is_full: bool,
     is_ended: bool,
-    sent: VecDeque<(Payload, MessageId)>,
+    sent: VecDeque<(Channel, Payload, MessageId)>,
     begun: BTreeSet<RequestId>,
     ended: BTreeSet<RequestId>,
     open: Vec<Asked>,
@@ -82,11 +83,11 @@ impl Side {
         while let Some(output) = self.rpc.poll_output() {
             match output {
                 Output::Send { .. } if self.is_full => self.rpc.handle_sent(Err(ApiMisuse::QueueFull), now),
-                Output::Send { payload, .. } => {
+                Output::Send { channel, payload, .. } => {
                     let id = self.ids.mint();
                     self.rpc.handle_sent(Ok(id), now);
                     is_json_rpc(&payload);
-                    self.sent.push_back((payload, id));
+                    self.sent.push_back((channel, payload, id));
                 }
                 Output::Withdraw(_) => {}
                 Output::Event(Event::Finished { id, .. }) => {
@@ -127,8 +128,8 @@ impl World {
                 _ = id.map(|id| side.rpc.cancel(id, now));
             }
             4..=6 => {
-                if let Some((payload, id)) = side.sent.pop_front() {
-                    other.rpc.handle_message(payload.into(), now);
+                if let Some((channel, payload, id)) = side.sent.pop_front() {
+                    other.rpc.handle_message(channel, payload.into(), now);
                     side.rpc.handle_outcome(&id, &Outcome::Delivered, now);
                 }
             }
@@ -137,7 +138,7 @@ impl World {
                     Outcome::Unknown { reason: Unknown::NoReceipt },
                     Outcome::NotDelivered { reason: NotDelivered::Expired },
                 ]);
-                if let (Some((_, id)), Some(outcome)) = (side.sent.pop_front(), outcome) {
+                if let (Some((_, _, id)), Some(outcome)) = (side.sent.pop_front(), outcome) {
                     side.rpc.handle_outcome(&id, &outcome, now);
                 }
             }
@@ -152,14 +153,15 @@ impl World {
             10 => _ = side.open.last().map(|asked| side.rpc.progress(*asked, &json("[1]"), now)),
             11 => {
                 let text = text(bytes, &side.begun);
-                side.rpc.handle_message(UncheckedPayload::new(&text), now);
+                let channel = if bytes.rarely(4) { Channel::Answers } else { Channel::Calls };
+                side.rpc.handle_message(channel, UncheckedPayload::new(&text), now);
             }
             12 => {
                 self.now = now + Duration::from_millis(bytes.number().min(100_000));
                 side.rpc.handle_timeout(self.now);
             }
             13 => {
-                let goes_on: BTreeSet<_> = side.sent.iter().map(|(_, id)| *id).filter(|_| bytes.rarely(2)).collect();
+                let goes_on: BTreeSet<_> = side.sent.iter().map(|(_, _, id)| *id).filter(|_| bytes.rarely(2)).collect();
                 side.rpc.handle_epoch_ended(|id| goes_on.contains(id), now);
             }
             14 => {

@@ -233,3 +233,48 @@ async fn requests_that_nobody_has_time_for_hold_nothing_else_up() {
     let (results, ()) = soon(future::join(future::join_all(responses), answering)).await;
     assert!(results.iter().all(Result::is_ok));
 }
+
+#[tokio::test]
+async fn a_panic_in_a_notification_ends_that_alone() {
+    let (client, connection, _server) = pair().await;
+    let router = router().on_notification("boom", |(): ()| async {
+        if true {
+            panic!("this is meant");
+        }
+    });
+    tokio::spawn(async move { connection.serve(&router).await });
+    client.notify("boom", &()).unwrap();
+    assert_eq!(soon(client.request::<_, ()>("nothing", &())).await, Ok(()));
+}
+
+/// The driver hands the last notification over and ends the connection while a reader looks.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_notified_right_before_the_end_is_taken() {
+    for round in 0..100_u64 {
+        let (client, connection, _server) = pair().await;
+        _ = connection.request_stats();
+        let reading = connection.clone();
+        let reader = tokio::task::spawn_blocking(move || {
+            let requests = reading.requests();
+            let mut count = 0;
+            loop {
+                match requests.next().now_or_never() {
+                    Some(Some(_)) => count += 1,
+                    Some(None) => return count,
+                    None => {}
+                }
+            }
+        });
+        let mut count = client.stats().link.written;
+        client.notify("n", &()).unwrap();
+        until(|| client.stats().link.written > count).await;
+        count = connection.stats().link.received;
+        if round % 2 == 0 {
+            until(|| connection.stats().link.received > 0 || count > 0).await;
+        }
+        client.disconnect();
+        let came = connection.stats().link.received;
+        let taken = soon(reader).await.unwrap();
+        assert!(taken >= usize::try_from(came).unwrap(), "in round {round} {taken} were taken of {came}");
+    }
+}

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::LazyLock;
+use std::task::Waker;
 
+use reattach_core::id::Epoch;
 use reattach_core::id::Lane;
 use reattach_core::id::MessageId;
 use reattach_core::id::Name;
@@ -24,7 +26,6 @@ use reattach_core::rpc::Rpc;
 use reattach_core::time::Instant;
 
 use crate::machine::Machine;
-use crate::machine::Turn;
 use crate::requests::response::Place;
 use crate::requests::served::Abandonment;
 
@@ -38,13 +39,11 @@ fn lane(channel: Channel) -> Lane {
     Name::new(channel.lane()).expect("the name of a lane is short").into()
 }
 
-pub(crate) fn calls() -> &'static Lane {
-    &LANES[0]
-}
-
 /// The requests of one connection, and who waits for them.
 pub(crate) struct Asking {
     pub(crate) rpc: Rpc,
+    /// The epoch that they belong to.
+    epoch: Option<Epoch>,
     /// Who waits for which response. An entry goes when the request ends.
     pub(crate) waiting: BTreeMap<RequestId, Arc<Place>>,
     /// Who works on which request of the other side. An entry goes when it is answered or dropped.
@@ -52,31 +51,47 @@ pub(crate) struct Asking {
 }
 
 impl Asking {
-    pub(crate) fn new(config: Config, nonce: &[u8; 16], now: Instant) -> Self {
-        Self { rpc: Rpc::new(config, nonce, now), waiting: BTreeMap::new(), served: BTreeMap::new() }
+    pub(crate) fn new(config: Config, nonce: &[u8; 16], epoch: Option<Epoch>, now: Instant) -> Self {
+        Self { rpc: Rpc::new(config, nonce, now), epoch, waiting: BTreeMap::new(), served: BTreeMap::new() }
     }
 
-    /// Hands the connection's messages to the requests, and has what follows sent, until there is nothing left to do.
-    pub(crate) fn pump<M: Machine>(&mut self, machine: &mut M, now: Instant) {
+    /// Hands the connection's messages to the requests, and has what follows sent, until there is nothing left to do. Returns whether
+    /// anything was done. Whom to wake once the connection is unlocked is put to `woken`.
+    pub(crate) fn pump<M: Machine>(&mut self, machine: &mut M, woken: &mut Woken, now: Instant) -> bool {
+        // Before anything of the new epoch: what was asked in the old one is not what is asked in the new.
+        let epoch = machine.epoch();
+        if epoch != self.epoch {
+            if self.epoch.is_some() {
+                let outbox = machine.connection().link().outbox();
+                self.rpc.handle_epoch_ended(|message| outbox.holds(message), now);
+            }
+            self.epoch = epoch;
+        }
+        let mut is_done = false;
         loop {
             while let Some(output) = self.rpc.poll_output() {
-                self.execute(output, machine, now);
+                is_done = true;
+                self.execute(output, machine, woken, now);
             }
             let [calls, answers] = &*LANES;
-            let delivery = machine.take_from(Lanes::Only(answers), now).or_else(|| {
-                let calls = Some(calls).filter(|_| self.rpc.has_room())?;
-                machine.take_from(Lanes::Only(calls), now)
-            });
-            let Some(Delivery::Message(handed)) = delivery else { return };
+            let (channel, lane) = if machine.has_delivery_from(Lanes::Only(answers)) {
+                (Channel::Answers, answers)
+            } else if self.rpc.has_room() && machine.has_delivery_from(Lanes::Only(calls)) {
+                (Channel::Calls, calls)
+            } else {
+                return is_done;
+            };
+            let Some(Delivery::Message(handed)) = machine.take_from(Lanes::Only(lane), now) else { return is_done };
             if let Some(handle) = handed.handle {
                 // From here on the request has an end of its own; its message has done its part.
                 _ = machine.decide(handle, Decision::Accept, now);
             }
-            self.rpc.handle_message(handed.payload, now);
+            is_done = true;
+            self.rpc.handle_message(channel, handed.payload, now);
         }
     }
 
-    fn execute<M: Machine>(&mut self, output: Output, machine: &mut M, now: Instant) {
+    fn execute<M: Machine>(&mut self, output: Output, machine: &mut M, woken: &mut Woken, now: Instant) {
         match output {
             Output::Send { channel, within, payload } => {
                 let message = Outgoing { within, ..Outgoing::from(payload).in_lane(lane_of(channel).clone()) };
@@ -84,28 +99,26 @@ impl Asking {
             }
             // One that has its outcome by now is not there any more.
             Output::Withdraw(message) => _ = machine.cancel(&message, now),
-            Output::Event(event) => self.tell(event),
+            Output::Event(event) => self.tell(event, woken),
         }
     }
 
-    fn tell(&mut self, event: Event) {
+    fn tell(&mut self, event: Event, woken: &mut Woken) {
         match event {
             Event::Finished { id, result } => {
                 if let Some(place) = self.waiting.remove(&id) {
-                    place.finish(result);
+                    woken.wakers.extend(place.finish(result));
                 }
             }
             Event::Progress { id, value } => {
                 if let Some(place) = self.waiting.get(&id) {
-                    place.progress(value);
+                    woken.wakers.extend(place.progress(value));
                 }
             }
-            Event::Abandoned { asked } => {
-                if let Some(abandonment) = self.served.remove(&asked) {
-                    abandonment.tell();
-                }
-            }
-            event @ (Event::Malformed { .. } | Event::Complaint { .. } | _) => tracing::warn!(?event),
+            Event::Abandoned { asked } => woken.abandoned.extend(self.served.remove(&asked)),
+            event @ Event::NotNotified { .. } => tracing::warn!(?event),
+            // As much as the other side likes.
+            event @ (Event::Malformed { .. } | Event::Complaint { .. } | _) => tracing::debug!(?event),
         }
     }
 
@@ -114,15 +127,23 @@ impl Asking {
         self.rpc.handle_outcome(message, outcome, now);
         self.rpc.handle_room();
     }
+}
 
-    /// The connection has taken a turn.
-    pub(crate) fn on_turn<M: Machine>(&mut self, turn: Turn, machine: &M, now: Instant) {
-        match turn {
-            Turn::NewEpoch => {
-                let outbox = machine.connection().link().outbox();
-                self.rpc.handle_epoch_ended(|message| outbox.holds(message), now);
-            }
-            Turn::Ended(cause) => self.rpc.handle_ended(&cause, now),
+/// Whom to wake once the connection is unlocked: who is woken may be dropped by that, and come back here.
+#[derive(Default)]
+#[must_use = "nobody else wakes them"]
+pub(crate) struct Woken {
+    pub(crate) wakers: Vec<Waker>,
+    pub(crate) abandoned: Vec<Arc<Abandonment>>,
+}
+
+impl Woken {
+    pub(crate) fn wake(self) {
+        for waker in self.wakers {
+            waker.wake();
+        }
+        for abandonment in self.abandoned {
+            abandonment.tell();
         }
     }
 }

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use event_listener::EventListener;
-use reattach_core::link::Lanes;
 use reattach_core::rpc::Asked;
 use reattach_core::rpc::Call;
 use reattach_core::rpc::ErrorObject;
@@ -27,7 +26,6 @@ use crate::client::Client;
 use crate::connection::Connection;
 use crate::held::Held;
 use crate::machine::Machine;
-use crate::requests::asking::calls;
 use crate::requests::response::Place;
 use crate::shared::Shared;
 
@@ -81,10 +79,16 @@ impl<M: Machine> Asks for Shared<M> {
     }
 
     fn respond(&self, asked: Asked, result: Result<Payload, ErrorObject>) -> Result<(), RpcMisuse> {
-        self.ask(|asking, now| {
-            asking.served.remove(&asked);
+        let mut abandonment = None;
+        let responded = self.ask(|asking, now| {
+            abandonment = asking.served.remove(&asked);
             asking.rpc.respond(asked, result, now)
-        })
+        });
+        // Nobody waits any more: it was answered.
+        if let Some(abandonment) = abandonment {
+            abandonment.tell();
+        }
+        responded
     }
 
     fn progress(&self, asked: Asked, value: &Payload) -> Result<(), RpcMisuse> {
@@ -94,6 +98,9 @@ impl<M: Machine> Asks for Shared<M> {
 
 impl<M: Machine> Shared<M> {
     fn call(self: &Arc<Self>, call: Call) -> Result<Response, RpcMisuse> {
+        if self.is_closing() {
+            return Err(RpcMisuse::Ended);
+        }
         self.ask(|asking, now| {
             let id = asking.rpc.request(call, now)?;
             Ok(self.response(id, asking))
@@ -101,6 +108,9 @@ impl<M: Machine> Shared<M> {
     }
 
     fn call_batch(self: &Arc<Self>, calls: Vec<(Call, bool)>) -> Result<Vec<Response>, RpcMisuse> {
+        if self.is_closing() {
+            return Err(RpcMisuse::Ended);
+        }
         self.ask(|asking, now| {
             let ids = asking.rpc.request_batch(calls, now)?;
             Ok(ids.into_iter().map(|id| self.response(id, asking)).collect())
@@ -131,7 +141,7 @@ impl<M: Machine> Shared<M> {
                 }))
             })
         };
-        let is_silent = || self.lock().is_silent_for_good(Lanes::Only(calls())).then_some(None);
+        let is_silent = || self.lock().is_done_asking().then_some(None);
         self.poll_until(listener, cx, look, is_silent)
     }
 }
@@ -207,13 +217,19 @@ macro_rules! requests {
                 self.shared().call_batch(calls)
             }
 
-            /// Notifies the other side of something. Nobody answers.
+            /// Notifies the other side of something. Nobody answers, and nobody is told if it cannot be sent in the end, because the
+            /// connection ends or is closed before.
             ///
             /// # Errors
             ///
             /// [`CallError::Misuse`], [`CallError::Params`].
             pub fn notify<P: Serialize + ?Sized>(&self, method: &str, params: &P) -> Result<(), CallError> {
                 let call = prepare(method, params)?;
+                let limit = self.shared().lock().machine.connection().link().config().max_payload;
+                let len = call.params().map_or(0, |params| params.len() as u64);
+                if len > limit {
+                    return Err(RpcMisuse::TooLarge { len, limit }.into());
+                }
                 Ok(self.shared().ask(|asking, now| asking.rpc.notify(&call, now))?)
             }
 

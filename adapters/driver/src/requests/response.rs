@@ -69,7 +69,8 @@ impl Future for Response {
 
 impl Drop for Response {
     fn drop(&mut self) {
-        if self.place.lock().end.is_none() {
+        let is_waiting = self.place.lock().end.is_none();
+        if is_waiting {
             self.asks.cancel(self.id);
         }
     }
@@ -107,26 +108,23 @@ impl Place {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn change(&self, change: impl FnOnce(&mut State)) {
+    /// Changes it. Returns whom to wake.
+    fn change(&self, change: impl FnOnce(&mut State)) -> Option<Waker> {
         let mut state = self.lock();
         change(&mut state);
-        let waker = state.waker.take();
-        drop(state);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        state.waker.take()
     }
 
-    pub(crate) fn finish(&self, end: Result<Payload, RequestError>) {
-        self.change(|state| state.end = Some(end));
+    pub(crate) fn finish(&self, end: Result<Payload, RequestError>) -> Option<Waker> {
+        self.change(|state| state.end = Some(end))
     }
 
-    pub(crate) fn progress(&self, value: Payload) {
+    pub(crate) fn progress(&self, value: Payload) -> Option<Waker> {
         self.change(|state| {
             if state.progress.len() == Response::PROGRESS {
                 state.progress.pop_front();
             }
             state.progress.push_back(value);
-        });
+        })
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 
+use futures_channel::oneshot;
 use futures_util::future::Either;
 use futures_util::future::select;
 use reattach_core::rpc::ErrorObject;
@@ -118,33 +119,43 @@ impl Router {
     pub(crate) async fn serve(&self, requests: Requests, runtime: Arc<dyn Runtime>) {
         while let Some(asking) = requests.next().await {
             match asking {
-                Asking::Request(request) => self.begin(request, &runtime),
-                Asking::Notification(notification) => {
-                    let take = self.notifications.get(notification.method());
-                    match take.map(|take| take.begin(&notification)) {
-                        Some(Some(taking)) => taking.await,
-                        Some(None) => {}
-                        None => tracing::debug!(method = notification.method(), "nobody takes this notification"),
+                Asking::Request(request) => match self.requests.get(request.method()) {
+                    Some(serve) => runtime.spawn(Task::new(answer(Arc::clone(serve), request))),
+                    None => {
+                        let unknown = format!("no method {}", request.method());
+                        respond(request, Err(ErrorObject::new(ErrorObject::METHOD_NOT_FOUND, unknown)));
                     }
-                }
+                },
+                Asking::Notification(notification) => match self.notifications.get(notification.method()) {
+                    Some(take) => {
+                        // In a task of its own, so that a panic ends that alone.
+                        let (done, is_done) = oneshot::channel::<()>();
+                        let take = Arc::clone(take);
+                        runtime.spawn(Task::new(async move {
+                            let _done = done;
+                            if let Some(taking) = take.begin(&notification) {
+                                taking.await;
+                            }
+                        }));
+                        _ = is_done.await;
+                    }
+                    None => tracing::debug!(method = notification.method(), "nobody takes this notification"),
+                },
             }
         }
     }
+}
 
-    fn begin(&self, request: Request, runtime: &Arc<dyn Runtime>) {
-        let serving = match self.requests.get(request.method()) {
-            Some(serve) => serve.begin(&request),
-            None => Err(ErrorObject::new(ErrorObject::METHOD_NOT_FOUND, format!("no method {}", request.method()))),
-        };
-        match serving {
-            Ok(Serving(serving)) => runtime.spawn(Task::new(async move {
-                let abandoned = std::pin::pin!(request.abandoned());
-                if let Either::Left((result, _)) = select(serving, abandoned).await {
-                    respond(request, result);
-                }
-            })),
-            Err(error) => respond(request, Err(error)),
+/// Serves one request, as long as somebody waits for its answer.
+async fn answer(serve: Arc<dyn Serve>, request: Request) {
+    match serve.begin(&request) {
+        Ok(Serving(serving)) => {
+            let abandoned = std::pin::pin!(request.abandoned());
+            if let Either::Left((result, _)) = select(serving, abandoned).await {
+                respond(request, result);
+            }
         }
+        Err(error) => respond(request, Err(error)),
     }
 }
 
