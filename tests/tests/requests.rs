@@ -191,7 +191,7 @@ fn futures_of_requests_can_be_dropped_at_every_point() {
                 }
             }
             let asked = asked.pop().unwrap();
-            asked.progress(&reattach_smol::core::wire::Payload::new(&1).unwrap()).unwrap();
+            asked.progress(&Payload::new(&1).unwrap()).unwrap();
             asked.respond(Ok(2)).unwrap();
             let mut kept = kept;
             let mut steps = 0;
@@ -399,7 +399,7 @@ fn a_notification_that_no_message_can_carry_is_refused() {
 /// An executor of the simplest kind, which is gone: whoever wakes a task of it drops the task, and what it holds.
 struct Orphan {
     future: Mutex<Option<Pin<Box<dyn Future<Output = ()> + Send>>>>,
-    queue: mpsc::Sender<Arc<Orphan>>,
+    queue: mpsc::Sender<Arc<Self>>,
 }
 
 impl Wake for Orphan {

@@ -41,7 +41,17 @@ const RANKS: &[(&str, &[&[&str]])] = &[
         ],
     ),
     ("link/outbox", &[&["entry", "receipt"], &["flight"], &["write"]]),
-    ("rpc", &[&["config", "id"], &["error"], &["text", "event"], &["call", "pending", "queue"], &["serving"]]),
+    (
+        "rpc",
+        &[
+            &["config", "id"],
+            &["error"],
+            &["text", "event"],
+            &["call", "pending", "queue"],
+            &["serving"],
+            &["arrivals"],
+        ],
+    ),
     ("session", &[&["config", "id"], &["log", "ownership", "event", "follower"]]),
     ("client", &[&["config", "event", "input", "state", "handshake"], &["output", "view"], &["commands"]]),
     (
@@ -57,10 +67,14 @@ const RANKS: &[(&str, &[&[&str]])] = &[
     ("server/registry", &[&["input", "output"]]),
 ];
 
-/// Parts of machines, which import the machine that they belong to: its commands, which only forward or begin something, and what
-/// the outbox writes, which takes it from the queue to the flight.
-const PARTS: &[(&str, &str)] =
-    &[("client/commands.rs", "Client"), ("link/outbox/write.rs", "Outbox"), ("server/peer/commands.rs", "Peer")];
+/// Parts of machines, which import the machine that they belong to: its commands, which only forward or begin something, what the
+/// outbox writes, which takes it from the queue to the flight, and what came for requests.
+const PARTS: &[(&str, &str)] = &[
+    ("client/commands.rs", "Client"),
+    ("link/outbox/write.rs", "Outbox"),
+    ("rpc/arrivals.rs", "Rpc"),
+    ("server/peer/commands.rs", "Peer"),
+];
 
 /// The most lines of a source file.
 const MAX_LINES: usize = 600;
