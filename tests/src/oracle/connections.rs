@@ -69,6 +69,8 @@ struct Entry {
     over: u64,
     /// Changes whenever the receiver forgets names.
     memory: u64,
+    /// How often it was registered; more than once is not told apart.
+    registrations: u8,
     attached: Option<u64>,
     was_attached: bool,
     /// The last epoch in which the server has certainly heard from the client: it keeps no receipt of any other.
@@ -286,11 +288,14 @@ impl Connections {
 
     /// Where a receiver stands.
     pub(super) fn place_of(&self, party: Party, is_left: bool) -> Place {
-        let (epoch, memory) = match party {
-            Party::Client(client) => (self.clients[&client].epoch.unwrap_or(0), client as u64),
-            Party::Server(cid) => self.entries.get(&cid).map_or((0, 0), |entry| (entry.epoch, entry.memory)),
+        let (epoch, memory, has_earlier) = match party {
+            Party::Client(client) => (self.clients[&client].epoch.unwrap_or(0), client as u64, false),
+            Party::Server(cid) => {
+                let place = |entry: &Entry| (entry.epoch, entry.memory, entry.registrations > 1);
+                self.entries.get(&cid).map_or((0, 0, false), place)
+            }
         };
-        Place { epoch: (!is_left).then_some(epoch), memory }
+        Place { epoch: (!is_left).then_some(epoch), memory, has_earlier }
     }
 
     /// Whether a party has certainly ended.
@@ -405,6 +410,7 @@ impl Connections {
         let was_registered = core::mem::replace(&mut entry.is_registered, true);
         entry.principal = Some(principal.clone());
         (entry.memory, entry.was_attached, entry.is_stale) = (memory, false, false);
+        entry.registrations = (entry.registrations + 1).min(2);
         (entry.is_end_wanted, entry.is_expired, entry.is_closing) = (is_end_wanted, false, false);
         (entry.attached, entry.detached_at, entry.is_suspended) = (None, None, false);
         (entry.holder, entry.evicted, entry.joined) = (None, BTreeSet::new(), None);

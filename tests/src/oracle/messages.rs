@@ -30,9 +30,18 @@ pub(super) struct Place {
     /// None where the connection had ended, and what it left is taken.
     pub(super) epoch: Option<u64>,
     pub(super) memory: u64,
+    /// Whether there was a life of the connection before this one, which may have left something too.
+    pub(super) has_earlier: bool,
 }
 
 impl Place {
+    /// Whether what comes at another place may be of another life of the connection, which was handed the same by itself: one of the
+    /// two at least is what some life has left, and nobody outside can tell which.
+    fn may_be_of_another_life(&self, other: Self) -> bool {
+        let is_left = other.epoch.is_none() && (self.epoch.is_none() || self.memory == other.memory);
+        other.has_earlier && (is_left || (self.epoch.is_none() && other.epoch.is_some()))
+    }
+
     /// Whether a receiver that stands at another place need not remember what came here. Which of a connection's earlier lives
     /// something is taken from, nobody outside can tell.
     fn is_forgotten_at(&self, other: Self) -> bool {
@@ -259,6 +268,7 @@ impl Messages {
         let is_again = record.turns > 0;
         let (turn, may_come) = match record.holders.get(&to) {
             None => (1, !is_again || record.is_idempotent),
+            Some(before) if record.is_idempotent && before.place.may_be_of_another_life(place) => (handed.turn, true),
             Some(before) => {
                 // What an earlier life of a connection has left, that life alone remembers.
                 let was_left = before.place.epoch.is_none() && place.epoch.is_some();
