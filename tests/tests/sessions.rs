@@ -150,6 +150,7 @@ fn what_is_not_kept_is_a_gap_and_never_a_silent_loss() {
         assert_eq!(sessions.watch(connection(1), &id, Some(other_life)), Ok(Watch::Gap { end }));
         let beyond = Cursor { offset: end.offset.next(), ..end };
         assert_eq!(sessions.watch(connection(1), &id, Some(beyond)), Ok(Watch::Gap { end }));
+        assert_eq!(sessions.observers(&id), 0, "a gap is watched by nobody");
         let kept = Cursor { offset: Offset::new(10 - kept as u64).unwrap(), ..end };
         assert_eq!(sessions.watch(connection(1), &id, Some(kept)), Ok(Watch::From(kept)));
         assert_eq!(pull_all(&mut sessions, 1).last().unwrap(), "s[10,10]");

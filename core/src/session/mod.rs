@@ -232,6 +232,7 @@ impl Sessions {
         let end = session.log.end();
         let from = from.unwrap_or(end);
         if session.log.after(from) == Next::Gone {
+            self.unwatch(connection, id);
             return Ok(Watch::Gap { end });
         }
         let (watching, watched) = (session.observers.len(), observer.watched.len());
