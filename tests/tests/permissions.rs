@@ -324,6 +324,24 @@ fn removed(why: Removed) -> DialogOutput {
     DialogOutput::Removed { id: id("p"), why }
 }
 
+#[test]
+fn dialogs_are_bounded_in_number_and_bytes() {
+    for (change, fit) in [
+        ((|config: &mut DialogsConfig| config.max_dialogs = 3) as fn(&mut DialogsConfig), 3),
+        (|config| config.max_bytes = 100, 2),
+    ] {
+        let mut config = DialogsConfig::default();
+        change(&mut config);
+        let mut dialogs = Dialogs::new(config, connection(1), Instant::ZERO);
+        for name in 0..5 {
+            let input = json(&format!("\"{}\"", "x".repeat(60)));
+            let request = PermissionRequest { input, ..request(&name.to_string()) };
+            dialogs.handle_message(&session(), PermissionMessage::Request(request), secs(0));
+        }
+        assert_eq!(dialogs.dialogs().len(), fit);
+    }
+}
+
 // S000-01, S000-06, S000-08, S000-23, S002-42
 #[test]
 fn a_dialog_stays_until_its_answer_is_confirmed_and_one_click_is_one_answer() {

@@ -144,6 +144,7 @@ fn defaults() -> BTreeMap<String, String> {
         ("requests.long_timeout", duration(requests.long_timeout)),
         ("requests.max_pending", requests.max_pending.to_string()),
         ("requests.max_open", requests.max_open.to_string()),
+        ("requests.max_bytes", bytes(requests.max_bytes)),
         ("requests.max_batch", requests.max_batch.to_string()),
     ];
     entries.into_iter().map(|(setting, default)| (setting.to_owned(), default)).collect()

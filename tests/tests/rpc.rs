@@ -531,6 +531,44 @@ fn an_answer_that_did_not_arrive_is_said_again_as_long_as_somebody_may_wait() {
 }
 
 #[test]
+fn an_answer_whose_message_came_to_its_own_end_is_not_said_for_ever() {
+    let attempts = Outcome::NotDelivered { reason: NotDelivered::Attempts };
+    let too_old = Outcome::NotDelivered { reason: NotDelivered::TooOld };
+    for outcome in [attempts, too_old, Outcome::Unknown { reason: Unknown::VoidUnanswered }] {
+        let mut side = Side::new(1);
+        side.receive(r#"{"jsonrpc":"2.0","id":1,"method":"m"}"#);
+        let asked = side.asked();
+        side.respond(asked, Ok(json("1"))).expect("somebody waits");
+        side.decide(&outcome);
+        assert!(side.sent.is_empty(), "{outcome}");
+    }
+}
+
+#[test]
+fn what_waits_is_bounded_in_bytes_too() {
+    let large = json(&format!("[\"{}\"]", "x".repeat(60)));
+    let mut side = Side::with(config(|config| config.max_bytes = 100), 1);
+    let call = || call("m").with_params(large.clone()).expect("a list");
+    for _ in 0..10 {
+        _ = side.rpc.request(call(), side.now);
+        _ = side.rpc.notify(&call(), side.now);
+    }
+    assert_eq!(side.rpc.request(call(), side.now), Err(RpcMisuse::QueueFull));
+    assert_eq!(side.rpc.notify(&call(), side.now), Err(RpcMisuse::QueueFull));
+    side.drain();
+    assert_eq!(side.sent.len(), 1);
+    side.rpc.request(call(), side.now).expect("what was sent is somewhere else");
+    let mut side = Side::with(config(|config| config.max_bytes = 100), 1);
+    for id in 0..2 {
+        assert!(side.rpc.has_room());
+        side.receive(&format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"m","params":{}}}"#, large.as_str()));
+    }
+    assert!(!side.rpc.has_room());
+    side.take();
+    assert!(side.rpc.has_room());
+}
+
+#[test]
 fn requests_and_notifications_among_the_answers_are_not_served() {
     let mut side = Side::new(1);
     side.comes_as_answer = true;

@@ -94,5 +94,5 @@ fn a_batch_goes_with_the_last_request_in_it() {
     let limit = Config::default().max_pending;
     let mut notes = 0..=limit;
     let refused = notes.find_map(|_| side.rpc.request_batch(vec![(call("note"), false)], side.now).err());
-    assert_eq!(refused, Some(RpcMisuse::TooManyPending { limit }), "what is not sent is bounded");
+    assert_eq!(refused, Some(RpcMisuse::QueueFull), "what is not sent is bounded");
 }

@@ -267,9 +267,9 @@ impl<M: Machine> Shared<M> {
         let mut state = self.lock();
         // What has come is taken first.
         self.asking(&mut state, now);
-        _ = state.pump(now);
+        let had_come = state.pump(now);
         result = command(self.asking(&mut state, now), now);
-        _ = state.pump(now);
+        let is_changed = state.pump(now) || had_come;
         let has_incoming = state.has_incoming();
         let woken = std::mem::take(&mut state.woken);
         drop(state);
@@ -277,7 +277,9 @@ impl<M: Machine> Shared<M> {
         if has_incoming {
             self.delivery.notify(usize::MAX);
         }
-        self.wake_driver();
+        if is_changed {
+            self.wake_driver();
+        }
         result
     }
 

@@ -39,10 +39,18 @@ pub struct DialogsConfig {
     pub retry_delay: Duration,
     /// The most dialogs. Default 200; of more the server's questions are left to others.
     pub max_dialogs: usize,
+    /// The most bytes of what they ask, one dialog more or less. Default 8 MiB; of more they are left to others too.
+    pub max_bytes: u64,
 }
 
 impl Default for DialogsConfig {
     fn default() -> Self {
-        Self { ack_timeout: Duration::from_secs(5), retries: 3, retry_delay: Duration::from_secs(1), max_dialogs: 200 }
+        Self {
+            ack_timeout: Duration::from_secs(5),
+            retries: 3,
+            retry_delay: Duration::from_secs(1),
+            max_dialogs: 200,
+            max_bytes: 8 * 1024 * 1024,
+        }
     }
 }

@@ -261,13 +261,18 @@ impl Dialogs {
             dialog.expires = expires.or(dialog.expires);
             return;
         }
-        if self.dialogs.len() >= self.config.max_dialogs {
+        if self.dialogs.len() >= self.config.max_dialogs || self.bytes() >= self.config.max_bytes {
             return;
         }
         self.numbers += 1;
         let (number, due, session) = (self.numbers, Deadline::UNARMED, session.clone());
         self.dialogs.insert(id.clone(), Dialog { session, request, expires, status: Status::Pending, number, due });
         self.outputs.push_back(DialogOutput::Changed { id });
+    }
+
+    fn bytes(&self) -> u64 {
+        let bytes = |dialog: &Dialog| (dialog.request.input.len() + dialog.request.context.len()) as u64;
+        self.dialogs.values().map(bytes).sum()
     }
 
     fn remove(&mut self, id: &PermissionId, why: Removed) {

@@ -15,6 +15,9 @@ pub struct Config {
     /// The most requests and notifications of the other side that are held here, those included that the application works on. At
     /// the bound no more are taken from the connection, and they wait within its window. Default 64.
     pub max_open: usize,
+    /// The most bytes that wait here, one message more or less: of calls to be sent, of responses to be sent, and of what the other
+    /// side wants and nobody has taken, each by itself. Default 2 MiB, as the outbox.
+    pub max_bytes: u64,
     /// The most requests and notifications in one batch, either way. Default 32.
     pub max_batch: usize,
 }
@@ -26,6 +29,7 @@ impl Default for Config {
             long_timeout: Duration::from_secs(300),
             max_pending: 256,
             max_open: 64,
+            max_bytes: 2 * 1024 * 1024,
             max_batch: 32,
         }
     }

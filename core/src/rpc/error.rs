@@ -134,6 +134,9 @@ pub enum RpcMisuse {
         /// The bound.
         limit: usize,
     },
+    /// As much waits to be sent as may.
+    #[error("as much waits to be sent as may")]
+    QueueFull,
     /// A batch of nothing, or of too much.
     #[error("a batch holds 1 to {limit} requests and notifications")]
     BatchSize {

@@ -53,7 +53,9 @@ use alloc::vec::Vec;
 
 use crate::error::ApiMisuse;
 use crate::id::MessageId;
+use crate::outcome::NotDelivered;
 use crate::outcome::Outcome;
+use crate::outcome::Unknown;
 use crate::rpc::id::RequestIds;
 use crate::rpc::pending::Delivered;
 use crate::rpc::pending::Leftover;
@@ -114,7 +116,7 @@ impl Rpc {
             ids: RequestIds::new(nonce),
             pending: Pending::default(),
             serving: Serving::default(),
-            queue: Queue::new(config.max_open + config.max_batch),
+            queue: Queue::new(config.max_open + config.max_batch, config.max_bytes),
             answers: BTreeMap::new(),
             ended: None,
             stats: Stats::default(),
@@ -126,9 +128,10 @@ impl Rpc {
     ///
     /// # Errors
     ///
-    /// [`RpcMisuse::TooManyPending`], [`RpcMisuse::Ended`].
+    /// [`RpcMisuse::TooManyPending`], [`RpcMisuse::QueueFull`], [`RpcMisuse::Ended`].
     pub fn request(&mut self, call: Call, now: Instant) -> Result<RequestId, RpcMisuse> {
         self.check_room(1)?;
+        self.check_unsent()?;
         let now = self.clock.advance(now);
         let mut text = String::new();
         let within = self.timeout_of(&call);
@@ -143,7 +146,7 @@ impl Rpc {
     ///
     /// # Errors
     ///
-    /// [`RpcMisuse::BatchSize`], [`RpcMisuse::TooManyPending`], [`RpcMisuse::Ended`].
+    /// [`RpcMisuse::BatchSize`], [`RpcMisuse::TooManyPending`], [`RpcMisuse::QueueFull`], [`RpcMisuse::Ended`].
     pub fn request_batch(&mut self, calls: Vec<(Call, bool)>, now: Instant) -> Result<Vec<RequestId>, RpcMisuse> {
         let limit = self.config.max_batch;
         if calls.is_empty() || calls.len() > limit {
@@ -174,7 +177,7 @@ impl Rpc {
     ///
     /// # Errors
     ///
-    /// [`RpcMisuse::TooManyPending`] where as many wait to be sent as requests may, [`RpcMisuse::Ended`].
+    /// [`RpcMisuse::QueueFull`], [`RpcMisuse::Ended`].
     pub fn notify(&mut self, call: &Call, now: Instant) -> Result<(), RpcMisuse> {
         self.check_room(0)?;
         self.check_unsent()?;
@@ -316,8 +319,14 @@ impl Rpc {
     pub fn handle_outcome(&mut self, message: &MessageId, outcome: &Outcome, now: Instant) {
         self.clock.advance(now);
         if let Some(answer) = self.answers.remove(message) {
-            // Somebody waits for it; and who has it by now drops it when it comes again.
-            if matches!(outcome, Outcome::NotDelivered { .. } | Outcome::Unknown { .. }) {
+            // This side has only stopped trying. Who has it by now drops it when it comes again. Any other end is the message's own:
+            // what was lost as often as it may be, or is too large, does not become better by being said again.
+            let has_given_up = matches!(
+                outcome,
+                Outcome::NotDelivered { reason: NotDelivered::Unreachable }
+                    | Outcome::Unknown { reason: Unknown::Unreachable }
+            );
+            if has_given_up {
                 self.queue.say_again(answer);
             }
         }
@@ -396,7 +405,9 @@ impl Rpc {
     /// Whether requests and notifications may be taken from the connection. Responses always may.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        self.serving.len() + self.queue.answers() < self.config.max_open
+        let Config { max_open, max_bytes, .. } = self.config;
+        let open = self.serving.len();
+        open < max_open && self.serving.bytes() < max_bytes && self.queue.has_room_for_answers(max_open - open)
     }
 
     /// Whether [`Rpc::take`] has something.
@@ -429,8 +440,7 @@ impl Rpc {
     }
 
     fn check_unsent(&self) -> Result<(), RpcMisuse> {
-        let limit = self.config.max_pending;
-        if self.queue.calls() < limit { Ok(()) } else { Err(RpcMisuse::TooManyPending { limit }) }
+        if self.queue.has_room_for_calls(self.config.max_pending) { Ok(()) } else { Err(RpcMisuse::QueueFull) }
     }
 
     fn timeout_of(&self, call: &Call) -> core::time::Duration {

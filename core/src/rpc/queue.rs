@@ -48,6 +48,13 @@ struct Way {
     is_blocked: bool,
 }
 
+impl Way {
+    fn has_room(&self, count: usize, bytes: u64) -> bool {
+        let held = || self.unsent.iter().map(|unsent| unsent.payload.len() as u64).sum::<u64>();
+        self.unsent.len() < count && held() < bytes
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Queue {
     events: VecDeque<Event>,
@@ -58,10 +65,12 @@ pub(super) struct Queue {
     handed_out: Option<Unsent>,
     /// From how many answers on nothing is said that nobody waits for.
     max_answers: usize,
+    /// How many bytes may wait each way.
+    max_bytes: u64,
 }
 
 impl Queue {
-    pub(super) fn new(max_answers: usize) -> Self {
+    pub(super) fn new(max_answers: usize, max_bytes: u64) -> Self {
         Self {
             events: VecDeque::new(),
             withdrawn: VecDeque::new(),
@@ -69,6 +78,7 @@ impl Queue {
             calls: Way::default(),
             handed_out: None,
             max_answers,
+            max_bytes,
         }
     }
 
@@ -85,7 +95,7 @@ impl Queue {
 
     /// Queues something that nobody waits for, behind the answers. Returns whether there was room.
     pub(super) fn say(&mut self, payload: Payload) -> bool {
-        let has_room = self.answers.unsent.len() < self.max_answers;
+        let has_room = self.answers.has_room(self.max_answers, self.max_bytes);
         if has_room {
             self.push(Unsent::answer(payload));
         }
@@ -100,9 +110,14 @@ impl Queue {
         self.withdrawn.push_back(message);
     }
 
-    /// How many calls wait.
-    pub(super) fn calls(&self) -> usize {
-        self.calls.unsent.len()
+    /// Whether another call may wait beside fewer than `count`.
+    pub(super) fn has_room_for_calls(&self, count: usize) -> bool {
+        self.calls.has_room(count, self.max_bytes)
+    }
+
+    /// Whether another answer may wait beside fewer than `count`.
+    pub(super) fn has_room_for_answers(&self, count: usize) -> bool {
+        self.answers.has_room(count, self.max_bytes)
     }
 
     /// How many answers wait.

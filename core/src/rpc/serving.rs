@@ -48,6 +48,12 @@ impl Serving {
         self.open.len() + self.queue.iter().filter(|incoming| incoming.asked.is_none()).count()
     }
 
+    /// How many bytes nobody has taken.
+    pub(super) fn bytes(&self) -> u64 {
+        let len = |incoming: &Incoming| incoming.params.as_ref().map_or(0, |params| params.len() as u64);
+        self.queue.iter().map(len).sum()
+    }
+
     pub(super) fn notify(&mut self, method: Arc<str>, params: Option<Payload>) {
         self.queue.push_back(Incoming { asked: None, method, params });
     }

@@ -182,6 +182,22 @@ async fn progress_is_told_until_the_end() {
     assert_eq!(response.now_or_never().unwrap().unwrap().as_str(), "\"done\"");
 }
 
+#[tokio::test]
+async fn progress_that_nobody_reads_is_bounded_and_the_newest_stays() {
+    let (client, connection, _server) = pair().await;
+    let mut response = client.call(Call::new("m").unwrap()).unwrap();
+    let asked = request(&connection).await;
+    for letter in ["a", "b", "c", "d"] {
+        asked.progress(&text(&letter.repeat(40_000))).unwrap();
+    }
+    asked.respond(Ok("done")).unwrap();
+    let later = client.call(Call::new("later").unwrap()).unwrap();
+    request(&connection).await.respond(Ok("done")).unwrap();
+    soon(later).await.expect("all that went before it is here");
+    assert_eq!(soon(response.progress()).await, Some(text(&"d".repeat(40_000))));
+    assert_eq!(soon(response.progress()).await, None);
+}
+
 // S001-08, S001-44
 #[tokio::test]
 async fn the_end_of_a_connection_ends_its_requests_and_says_how() {

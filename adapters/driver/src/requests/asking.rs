@@ -60,7 +60,8 @@ impl Asking {
     pub(crate) fn pump<M: Machine>(&mut self, machine: &mut M, woken: &mut Woken, now: Instant) -> bool {
         // Before anything of the new epoch: what was asked in the old one is not what is asked in the new.
         let epoch = machine.epoch();
-        if epoch != self.epoch {
+        // One that is over is ended by the event that says how.
+        if epoch != self.epoch && !machine.is_over() {
             if self.epoch.is_some() {
                 let outbox = machine.connection().link().outbox();
                 self.rpc.handle_epoch_ended(|message| outbox.holds(message), now);

@@ -97,10 +97,23 @@ impl<M: Machine> Asks for Shared<M> {
 }
 
 impl<M: Machine> Shared<M> {
-    fn call(self: &Arc<Self>, call: Call) -> Result<Response, RpcMisuse> {
-        if self.is_closing() {
-            return Err(RpcMisuse::Ended);
+    fn check_open(&self) -> Result<(), RpcMisuse> {
+        if self.is_closing() { Err(RpcMisuse::Ended) } else { Ok(()) }
+    }
+
+    fn notify(&self, call: &Call) -> Result<(), RpcMisuse> {
+        self.check_open()?;
+        // Nobody would be told of it later.
+        let limit = self.lock().machine.connection().link().config().max_payload;
+        let len = call.params().map_or(0, |params| params.len() as u64);
+        if len > limit {
+            return Err(RpcMisuse::TooLarge { len, limit });
         }
+        self.ask(|asking, now| asking.rpc.notify(call, now))
+    }
+
+    fn call(self: &Arc<Self>, call: Call) -> Result<Response, RpcMisuse> {
+        self.check_open()?;
         self.ask(|asking, now| {
             let id = asking.rpc.request(call, now)?;
             Ok(self.response(id, asking))
@@ -108,9 +121,7 @@ impl<M: Machine> Shared<M> {
     }
 
     fn call_batch(self: &Arc<Self>, calls: Vec<(Call, bool)>) -> Result<Vec<Response>, RpcMisuse> {
-        if self.is_closing() {
-            return Err(RpcMisuse::Ended);
-        }
+        self.check_open()?;
         self.ask(|asking, now| {
             let ids = asking.rpc.request_batch(calls, now)?;
             Ok(ids.into_iter().map(|id| self.response(id, asking)).collect())
@@ -224,13 +235,7 @@ macro_rules! requests {
             ///
             /// [`CallError::Misuse`], [`CallError::Params`].
             pub fn notify<P: Serialize + ?Sized>(&self, method: &str, params: &P) -> Result<(), CallError> {
-                let call = prepare(method, params)?;
-                let limit = self.shared().lock().machine.connection().link().config().max_payload;
-                let len = call.params().map_or(0, |params| params.len() as u64);
-                if len > limit {
-                    return Err(RpcMisuse::TooLarge { len, limit }.into());
-                }
-                Ok(self.shared().ask(|asking, now| asking.rpc.notify(&call, now))?)
+                Ok(self.shared().notify(&prepare(method, params)?)?)
             }
 
             /// Withdraws every request of this side. Each ends as cancelled. Returns which.
@@ -252,7 +257,8 @@ macro_rules! requests {
             /// What was counted of requests, either way.
             #[must_use]
             pub fn request_stats(&self) -> Stats {
-                self.shared().ask(|asking, _| asking.rpc.stats())
+                let state = self.shared().lock();
+                state.asking.as_ref().map(|asking| asking.rpc.stats()).unwrap_or_default()
             }
         }
     };

@@ -27,6 +27,8 @@ pub struct Response {
 impl Response {
     /// How many steps of progress wait to be read; of more the newest stay.
     pub const PROGRESS: usize = 64;
+    /// How many bytes of them, but for the newest.
+    pub const PROGRESS_BYTES: usize = 64 * 1024;
 
     pub(crate) const fn new(id: RequestId, place: Arc<Place>, asks: Arc<dyn Asks>) -> Self {
         Self { id, place, asks }
@@ -121,8 +123,10 @@ impl Place {
 
     pub(crate) fn progress(&self, value: Payload) -> Option<Waker> {
         self.change(|state| {
-            if state.progress.len() == Response::PROGRESS {
-                state.progress.pop_front();
+            let mut bytes = value.len() + state.progress.iter().map(Payload::len).sum::<usize>();
+            while state.progress.len() == Response::PROGRESS || bytes > Response::PROGRESS_BYTES {
+                let Some(oldest) = state.progress.pop_front() else { break };
+                bytes -= oldest.len();
             }
             state.progress.push_back(value);
         })
