@@ -2,12 +2,12 @@
 //! reference model, the bodies of the fuzz targets, and readers of the documents that must agree with the code.
 
 pub mod alone;
-pub mod asking;
 pub mod explore;
 pub mod frames;
 pub mod fuzz;
 pub mod net;
 pub mod oracle;
+pub mod rpc;
 pub mod run;
 pub mod sim;
 pub mod transcript;

@@ -12,12 +12,12 @@ use std::task::Wake;
 use std::task::Waker;
 use std::time::Duration;
 
-use reattach_smol::Asking;
 use reattach_smol::CallError;
 use reattach_smol::Client;
 use reattach_smol::ClientConfig;
 use reattach_smol::Connection;
 use reattach_smol::ConnectionState;
+use reattach_smol::IncomingCall;
 use reattach_smol::Request;
 use reattach_smol::Router;
 use reattach_smol::Server;
@@ -49,7 +49,7 @@ fn call(method: &str) -> Call {
 
 async fn request(connection: &Connection) -> Request {
     match connection.requests().next().await {
-        Some(Asking::Request(request)) => request,
+        Some(IncomingCall::Request(request)) => request,
         other => panic!("{other:?} is no request"),
     }
 }
@@ -182,10 +182,10 @@ fn futures_of_requests_can_be_dropped_at_every_point() {
             assert!(net.timeout(secs(1), asking).await.flatten().is_none(), "nobody has answered");
             let kept = client.call(call("kept")).unwrap();
             let mut asked = Vec::new();
-            while asked.last().map(Request::method) != Some("kept") {
+            while asked.last().map(|request: &Request| request.method()) != Some("kept") {
                 let requests = connection.requests();
                 match first_polls(polls, requests.next()).await {
-                    Some(Some(Asking::Request(request))) => asked.push(request),
+                    Some(Some(IncomingCall::Request(request))) => asked.push(request),
                     Some(other) => panic!("{other:?} is no request"),
                     None => net.sleep(Duration::from_millis(10)).await,
                 }
@@ -235,7 +235,7 @@ async fn patient_pair(net: &Net) -> (Client, Connection, Server) {
 
 async fn client_request(client: &Client) -> Request {
     match client.requests().next().await {
-        Some(Asking::Request(request)) => request,
+        Some(IncomingCall::Request(request)) => request,
         other => panic!("{other:?} is no request"),
     }
 }
@@ -324,7 +324,7 @@ fn who_serves_goes_on_when_the_client_goes_on() {
 fn answers_to_a_client_s_life_before_hold_nothing_up() {
     Simulation::new(1).run(async |net| {
         let (client, connection, _server) = pair(&net).await;
-        let lane = Name::new("rpc.answers").unwrap();
+        let lane = Name::new("rpc.responses").unwrap();
         let stray = Outgoing::from(Payload::from_json("{}").unwrap()).in_lane(lane);
         let receipt = client.send(stray).await.unwrap();
         assert!(net.timeout(secs(5), receipt).await.is_some_and(|outcome| outcome.is_delivered()));
@@ -336,7 +336,7 @@ fn answers_to_a_client_s_life_before_hold_nothing_up() {
 fn a_flood_of_requests_among_the_answers_is_not_kept() {
     Simulation::new(1).run(async |net| {
         let (client, connection, _server) = pair(&net).await;
-        let lane = Name::new("rpc.answers").unwrap();
+        let lane = Name::new("rpc.responses").unwrap();
         for number in 0..2_000 {
             let text = format!(r#"{{"jsonrpc":"2.0","id":{number},"method":"m"}}"#);
             client.send(Outgoing::from(Payload::from_json(&text).unwrap()).in_lane(lane.clone())).await.unwrap();

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use harness::asking::Side;
-use harness::asking::call;
-use harness::asking::carry;
-use harness::asking::config;
-use harness::asking::finished;
-use harness::asking::json;
+use harness::rpc::Side;
+use harness::rpc::call;
+use harness::rpc::carry;
+use harness::rpc::config;
+use harness::rpc::finished;
+use harness::rpc::json;
 use reattach_core::error::ApiMisuse;
 use reattach_core::id::Code;
 use reattach_core::outcome::NotDelivered;
@@ -20,7 +20,7 @@ use reattach_core::rpc::Config;
 use reattach_core::rpc::ErrorObject;
 use reattach_core::rpc::Event;
 use reattach_core::rpc::Failure;
-use reattach_core::rpc::Incoming;
+use reattach_core::rpc::IncomingCall;
 use reattach_core::rpc::MAX_DEPTH;
 use reattach_core::rpc::Output;
 use reattach_core::rpc::RpcMisuse;
@@ -33,7 +33,7 @@ fn a_request_is_asked_under_a_uuid_and_ends_once_with_the_result() {
     let (mut client, mut server) = (Side::new(1), Side::new(2));
     let id = client.rpc.request(call("sum").with_params(json("[2,3]")).expect("an array"), client.now).expect("room");
     carry(&mut client, &mut server);
-    let Incoming { asked, method, params } = server.take();
+    let IncomingCall { id: asked, method, params } = server.take();
     assert_eq!((&*method, params), ("sum", Some(json("[2,3]"))));
     server.respond(asked.expect("a request"), Ok(json("5"))).expect("somebody waits");
     let response = server.sent.front().expect("an answer").1.clone();
@@ -86,8 +86,8 @@ fn every_combination_of_keys_has_one_meaning() {
         text.push('}');
         side.receive(&text);
         let meant = match (side.rpc.take(), side.events.as_slice()) {
-            (Some(Incoming { asked: Some(_), .. }), []) => Meaning::Request,
-            (Some(Incoming { asked: None, .. }), []) => Meaning::Notification,
+            (Some(IncomingCall { id: Some(_), .. }), []) => Meaning::Request,
+            (Some(IncomingCall { id: None, .. }), []) => Meaning::Notification,
             (None, [Event::Finished { result: Ok(_), .. }]) => Meaning::Result,
             (None, [Event::Finished { result: Err(_), .. }]) => Meaning::Failure,
             (None, [Event::Complaint { .. }]) => Meaning::Complaint,
@@ -311,7 +311,7 @@ fn the_end_of_an_epoch_ends_what_no_response_can_come_to_and_nothing_else() {
     side.drain();
 
     assert_eq!(side.failures(), [(lost, &Failure::EpochEnded)]);
-    assert!(side.events.contains(&Event::Abandoned { asked }));
+    assert!(side.events.contains(&Event::Abandoned { id: asked }));
     assert_eq!(side.respond(asked, Ok(json("1"))), Err(RpcMisuse::NotWaiting));
     assert_eq!(&*side.take().method, "news", "what was notified of stays, what was asked does not");
     assert_eq!(side.rpc.take(), None);
@@ -348,7 +348,7 @@ fn a_request_that_is_withdrawn_ends_at_once_and_the_other_side_hears_of_it_if_it
     assert_eq!(side.rpc.abort_all(side.now), [id]);
     side.drain();
     assert_eq!(side.texts(), [told.replace(&told[60..96], &id.to_string())]);
-    assert_eq!(side.sent[0].0, Channel::Answers, "it is not held up by requests");
+    assert_eq!(side.sent[0].0, Channel::Responses, "it is not held up by requests");
 }
 
 #[test]
@@ -362,7 +362,7 @@ fn who_serves_a_request_that_is_withdrawn_hears_of_it() {
         client.rpc.cancel(id, client.now).expect("it waits");
     }
     carry(&mut client, &mut server);
-    assert_eq!(server.events[0], Event::Abandoned { asked });
+    assert_eq!(server.events[0], Event::Abandoned { id: asked });
     assert_eq!(server.rpc.take(), None, "what nobody has begun is not begun");
     assert_eq!(server.respond(asked, Ok(json("1"))), Err(RpcMisuse::NotWaiting));
     assert!(server.sent.is_empty());

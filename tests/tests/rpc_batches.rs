@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use harness::asking::Side;
-use harness::asking::call;
-use harness::asking::carry;
-use harness::asking::finished;
-use harness::asking::json;
+use harness::rpc::Side;
+use harness::rpc::call;
+use harness::rpc::carry;
+use harness::rpc::finished;
+use harness::rpc::json;
 use reattach_core::rpc::Channel;
 use reattach_core::rpc::Config;
 use reattach_core::rpc::ErrorObject;
@@ -21,7 +21,7 @@ fn a_batch_is_answered_whole_and_in_one_message() {
     let ids = client.rpc.request_batch(calls, client.now).expect("room");
     carry(&mut client, &mut server);
     let (a, note, b) = (server.asked(), server.take(), server.asked());
-    assert_eq!((note.asked, &*note.method), (None, "note"));
+    assert_eq!((note.id, &*note.method), (None, "note"));
     server.respond(b, Ok(json("2"))).expect("the client waits");
     assert!(server.sent.is_empty(), "the rest is not answered");
     server.respond(a, Err(ErrorObject::new(7, "no"))).expect("the client waits");
@@ -44,7 +44,7 @@ fn a_batch_answers_each_of_what_makes_no_sense_in_it_and_nothing_to_notification
     // One of a batch that is withdrawn is answered, or the others would wait for it.
     side.receive(r#"[{"jsonrpc":"2.0","id":1,"method":"a"},{"jsonrpc":"2.0","id":2,"method":"b"}]"#);
     side.receive(r#"{"jsonrpc":"2.0","method":"$/cancelRequest","params":{"id":1}}"#);
-    let b = std::iter::from_fn(|| side.rpc.take()).find_map(|incoming| incoming.asked).expect("b is there");
+    let b = std::iter::from_fn(|| side.rpc.take()).find_map(|incoming| incoming.id).expect("b is there");
     side.respond(b, Ok(json("2"))).expect("somebody waits");
     let [answer] = side.texts()[..] else { panic!("{:?}", side.texts()) };
     assert!(answer.contains("-32800") && answer.contains(r#""result":2"#), "{answer}");
@@ -58,7 +58,7 @@ fn a_batch_answers_each_of_what_makes_no_sense_in_it_and_nothing_to_notification
 fn complaints_in_batches_are_bounded_too() {
     let mut side = Side::new(1);
     for _ in 0..1_000 {
-        side.rpc.handle_message(Channel::Answers, UncheckedPayload::new("[1,1,1]"), side.now);
+        side.rpc.handle_message(Channel::Responses, UncheckedPayload::new("[1,1,1]"), side.now);
     }
     side.drain();
     assert_eq!(side.sent.len(), Config::default().max_open + Config::default().max_batch);

@@ -218,12 +218,12 @@ impl<M: Machine, O: Outside> Driver<M, O> {
             machine.handle_timeout(now);
         }
         state.begin_turn();
-        if may_deliver && state.wants_asking() {
-            self.shared.asking(state, now);
+        if may_deliver && state.wants_requests() {
+            self.shared.requests(state, now);
         }
-        if let Some(asking) = &mut state.asking {
-            asking.rpc.handle_timeout(now);
-            asking.rpc.handle_room();
+        if let Some(requests) = &mut state.requests {
+            requests.rpc.handle_timeout(now);
+            requests.rpc.handle_room();
         }
         let (mut has_room, mut has_changed) = (false, false);
         // What is told may have something follow for the requests, and that for the connection.

@@ -45,10 +45,10 @@ use crate::receipt::Promise;
 use crate::receipt::Receipt;
 use crate::received::Deciding;
 use crate::received::Received;
-use crate::requests::asking::Asking;
-use crate::requests::asking::LANES;
-use crate::requests::asking::RESERVED;
-use crate::requests::asking::Woken;
+use crate::requests::rpc::LANES;
+use crate::requests::rpc::RESERVED;
+use crate::requests::rpc::RpcState;
+use crate::requests::rpc::Woken;
 use crate::runtime::Runtime;
 use crate::runtime::Timer;
 use crate::socket::Socket;
@@ -60,7 +60,7 @@ pub(crate) struct State<M: Machine> {
     /// program names them, so their hash need not withstand anybody.
     receipts: FxHashMap<MessageId, Promise>,
     /// Requests, once there is any.
-    pub(crate) asking: Option<Box<Asking>>,
+    pub(crate) requests: Option<Box<RpcState>>,
     /// Whom to wake once this is unlocked.
     pub(crate) woken: Woken,
     /// When it is closed at the latest: answers that were given are sent before.
@@ -94,11 +94,11 @@ impl<M: Machine> State<M> {
             None => false,
         });
         let told = M::outcome(event);
-        if let Some(asking) = &mut self.asking {
+        if let Some(requests) = &mut self.requests {
             if let Some((id, outcome)) = &told {
-                asking.on_outcome(id, outcome, now);
+                requests.on_outcome(id, outcome, now);
             } else if let Some(cause) = M::end(event) {
-                asking.rpc.handle_ended(&cause, now);
+                requests.rpc.handle_ended(&cause, now);
             }
         }
         let Some((id, outcome)) = told else {
@@ -113,25 +113,25 @@ impl<M: Machine> State<M> {
 
     /// Carries between the connection and its requests, where there are any. Returns whether anything was done.
     pub(crate) fn pump(&mut self, now: Instant) -> bool {
-        let Self { asking: Some(asking), machine, woken, .. } = self else { return false };
-        asking.pump(machine, woken, now)
+        let Self { requests: Some(requests), machine, woken, .. } = self else { return false };
+        requests.pump(machine, woken, now)
     }
 
-    fn has_unsent_answers(&self) -> bool {
-        self.asking.as_ref().is_some_and(|asking| asking.rpc.unsent_answers() > 0)
+    fn has_unsent_responses(&self) -> bool {
+        self.requests.as_ref().is_some_and(|requests| requests.rpc.unsent_responses() > 0)
     }
 
     /// Closes what waits for that, if it is time. Returns whether it was.
     pub(crate) fn close_if_due(&mut self, now: Instant) -> bool {
-        let has_unsent_answers = self.has_unsent_answers();
-        let Some(at) = self.closing.take_if(|at| *at <= now || !has_unsent_answers) else { return false };
+        let has_unsent_responses = self.has_unsent_responses();
+        let Some(at) = self.closing.take_if(|at| *at <= now || !has_unsent_responses) else { return false };
         self.machine.close(at - now, now);
         true
     }
 
     /// Whether requests have come, or answers, and nobody is there yet to take them.
-    pub(crate) fn wants_asking(&self) -> bool {
-        self.asking.is_none() && LANES.iter().any(|lane| self.machine.has_delivery_from(Lanes::Only(lane)))
+    pub(crate) fn wants_requests(&self) -> bool {
+        self.requests.is_none() && LANES.iter().any(|lane| self.machine.has_delivery_from(Lanes::Only(lane)))
     }
 
     /// Whether the driver takes a turn: what time it is is asked again.
@@ -140,18 +140,18 @@ impl<M: Machine> State<M> {
     }
 
     /// Whether nobody will ask anything any more.
-    pub(crate) fn is_done_asking(&self) -> bool {
+    pub(crate) fn has_no_more_requests(&self) -> bool {
         self.machine.is_over() && !self.has_incoming() && !self.machine.has_delivery_from(Lanes::Only(&LANES[0]))
     }
 
     /// Whether somebody who serves requests has something to take.
     pub(crate) fn has_incoming(&self) -> bool {
-        self.asking.as_ref().is_some_and(|asking| asking.rpc.has_incoming())
+        self.requests.as_ref().is_some_and(|requests| requests.rpc.has_incoming())
     }
 
     /// When time matters next, to the connection or to its requests.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        let of_requests = self.asking.as_ref().and_then(|asking| asking.rpc.poll_timeout());
+        let of_requests = self.requests.as_ref().and_then(|requests| requests.rpc.poll_timeout());
         self.machine.poll_timeout().into_iter().chain(of_requests).chain(self.closing).min()
     }
 
@@ -187,7 +187,7 @@ pub(crate) struct Shared<M: Machine> {
     state: Mutex<State<M>>,
     /// Whose clock it is.
     runtime: Arc<dyn Runtime>,
-    requests: rpc::Config,
+    rpc_config: rpc::Config,
     driver: AtomicWaker,
     /// Something can be taken, or nothing will come any more.
     pub(crate) delivery: Event,
@@ -198,14 +198,14 @@ pub(crate) struct Shared<M: Machine> {
 }
 
 impl<M: Machine> Shared<M> {
-    pub(crate) fn new(machine: M, runtime: Arc<dyn Runtime>, requests: rpc::Config) -> Arc<Self> {
+    pub(crate) fn new(machine: M, runtime: Arc<dyn Runtime>, rpc_config: rpc::Config) -> Arc<Self> {
         Arc::new(Self {
             runtime,
-            requests,
+            rpc_config,
             state: Mutex::new(State {
                 machine,
                 receipts: FxHashMap::default(),
-                asking: None,
+                requests: None,
                 woken: Woken::default(),
                 closing: None,
                 taking: None,
@@ -244,14 +244,15 @@ impl<M: Machine> Shared<M> {
     }
 
     /// The requests of a connection, which are made with the first.
-    pub(crate) fn asking<'s>(&self, state: &'s mut State<M>, now: Instant) -> &'s mut Asking {
-        let State { asking, machine, .. } = state;
-        asking.get_or_insert_with(|| {
-            let mut asking = Box::new(Asking::new(self.requests, &mint::nonce(&*self.runtime), machine.epoch(), now));
+    pub(crate) fn requests<'s>(&self, state: &'s mut State<M>, now: Instant) -> &'s mut RpcState {
+        let State { requests, machine, .. } = state;
+        requests.get_or_insert_with(|| {
+            let mut requests =
+                Box::new(RpcState::new(self.rpc_config, &mint::nonce(&*self.runtime), machine.epoch(), now));
             if machine.is_over() {
-                asking.rpc.handle_ended("it had ended before", now);
+                requests.rpc.handle_ended("it had ended before", now);
             }
-            asking
+            requests
         })
     }
 
@@ -261,14 +262,14 @@ impl<M: Machine> Shared<M> {
     }
 
     /// Calls a command on the requests, and sees to what follows.
-    pub(crate) fn ask<T>(&self, command: impl FnOnce(&mut Asking, Instant) -> T) -> T {
+    pub(crate) fn with_requests<T>(&self, command: impl FnOnce(&mut RpcState, Instant) -> T) -> T {
         let now = self.now();
         let result;
         let mut state = self.lock();
         // What has come is taken first.
-        self.asking(&mut state, now);
+        self.requests(&mut state, now);
         let had_come = state.pump(now);
-        result = command(self.asking(&mut state, now), now);
+        result = command(self.requests(&mut state, now), now);
         let is_changed = state.pump(now) || had_come;
         let has_incoming = state.has_incoming();
         let woken = std::mem::take(&mut state.woken);

@@ -9,8 +9,8 @@ use crate::rpc::id;
 use crate::rpc::queue::Unsent;
 use crate::rpc::serving::BatchNo;
 use crate::rpc::text;
-use crate::rpc::text::Answer;
 use crate::rpc::text::Item;
+use crate::rpc::text::NoResult;
 use crate::time::Instant;
 use crate::wire::Fields;
 use crate::wire::Payload;
@@ -18,7 +18,7 @@ use crate::wire::Payload;
 impl Rpc {
     pub(super) fn on_item(&mut self, channel: Channel, item: Item<'_>, batch: Option<BatchNo>, now: Instant) {
         match item {
-            Item::Request { .. } if channel == Channel::Answers => {
+            Item::Request { .. } if channel == Channel::Responses => {
                 self.note_malformed("a request stands among the answers");
             }
             // Nobody waits for the answer any more.
@@ -33,7 +33,7 @@ impl Rpc {
             }
             Item::Notification { method, params } if method == text::CANCEL => self.on_cancel(params),
             Item::Notification { method, params } if method == text::PROGRESS => self.on_progress(params, now),
-            Item::Notification { .. } if channel == Channel::Answers => {
+            Item::Notification { .. } if channel == Channel::Responses => {
                 self.note_malformed("a notification stands among the answers");
             }
             Item::Notification { method, params } => {
@@ -56,7 +56,7 @@ impl Rpc {
         }
     }
 
-    fn on_response(&mut self, id: &str, result: Result<&str, Answer>) {
+    fn on_response(&mut self, id: &str, result: Result<&str, NoResult>) {
         let waiting = id::parse(id).filter(|id| self.pending.contains(*id));
         let Some(id) = waiting else { return self.stats.unmatched += 1 };
         match result {
@@ -65,8 +65,8 @@ impl Rpc {
                 self.stats.results += 1;
                 self.queue.tell(Event::Finished { id, result: Ok(Payload::of_known_parts(result)) });
             }
-            Err(Answer::Error(error)) => self.fail(id, Failure::Refused(error)),
-            Err(Answer::Bad(problem)) => self.fail(id, Failure::BadResponse { problem }),
+            Err(NoResult::Error(error)) => self.fail(id, Failure::Refused(error)),
+            Err(NoResult::Bad(problem)) => self.fail(id, Failure::BadResponse { problem }),
         }
     }
 
@@ -80,10 +80,10 @@ impl Rpc {
             let error = ErrorObject::new(ErrorObject::REQUEST_CANCELLED, "it was cancelled");
             let answer = self.serving.answer(asked, |id| text::response(Some(id), Err(&error))).flatten();
             if let Some(payload) = answer {
-                self.queue.push(Unsent::answer(payload));
+                self.queue.push(Unsent::response(payload));
             }
         }
-        self.queue.tell(Event::Abandoned { asked });
+        self.queue.tell(Event::Abandoned { id: asked });
     }
 
     fn on_progress(&mut self, params: Option<&str>, now: Instant) {

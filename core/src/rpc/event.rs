@@ -8,7 +8,7 @@ use crate::error::ApiMisuse;
 use crate::id::MessageId;
 use crate::rpc::error::ErrorObject;
 use crate::rpc::error::RequestError;
-use crate::rpc::id::Asked;
+use crate::rpc::id::IncomingId;
 use crate::rpc::id::RequestId;
 use crate::wire::Payload;
 
@@ -18,7 +18,7 @@ pub enum Channel {
     /// Requests and notifications.
     Calls,
     /// Responses, and what is said about requests: that they are withdrawn, and how far they have come.
-    Answers,
+    Responses,
 }
 
 impl Channel {
@@ -27,7 +27,7 @@ impl Channel {
     pub const fn lane(self) -> &'static str {
         match self {
             Self::Calls => "rpc",
-            Self::Answers => "rpc.answers",
+            Self::Responses => "rpc.responses",
         }
     }
 }
@@ -72,7 +72,7 @@ pub enum Event {
     /// Whoever sent this request does not wait for its response any more: it was withdrawn, or the connection lost its state.
     Abandoned {
         /// Which.
-        asked: Asked,
+        id: IncomingId,
     },
     /// A message was no JSON, or no JSON-RPC. Its sender is told too, where there is room.
     Malformed {
@@ -93,9 +93,9 @@ pub enum Event {
 
 /// What the other side wants.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Incoming {
+pub struct IncomingCall {
     /// What to answer by; none where it is a notification, which nobody answers.
-    pub asked: Option<Asked>,
+    pub id: Option<IncomingId>,
     /// What is to be done.
     pub method: Arc<str>,
     /// With what: an array or an object.

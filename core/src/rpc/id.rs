@@ -56,4 +56,4 @@ pub(super) fn parse(text: &str) -> Option<RequestId> {
 ///
 /// Numbers are not used again within one [`Rpc`](crate::rpc::Rpc).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Asked(pub(super) u64);
+pub struct IncomingId(pub(super) u64);

@@ -25,11 +25,11 @@
 //!
 //! let mut server = Rpc::new(rpc::Config::default(), &[2; 16], now);
 //! server.handle_message(Channel::Calls, payload.into(), now);
-//! let asked = server.take().expect("a request came").asked.expect("it wants an answer");
+//! let asked = server.take().expect("a request came").id.expect("it wants an answer");
 //! server.respond(asked, Ok(Payload::from_json("5")?), now)?;
-//! let Some(Output::Send { channel: Channel::Answers, payload, .. }) = server.poll_output() else { panic!("it is sent") };
+//! let Some(Output::Send { channel: Channel::Responses, payload, .. }) = server.poll_output() else { panic!("it is sent") };
 //!
-//! client.handle_message(Channel::Answers, payload.into(), now);
+//! client.handle_message(Channel::Responses, payload.into(), now);
 //! let finished = Event::Finished { id, result: Ok(Payload::from_json("5")?) };
 //! assert_eq!(client.poll_output(), Some(Output::Event(finished)));
 //! # Ok::<(), Box<dyn core::error::Error>>(())
@@ -80,10 +80,10 @@ pub use self::error::RequestError;
 pub use self::error::RpcMisuse;
 pub use self::event::Channel;
 pub use self::event::Event;
-pub use self::event::Incoming;
+pub use self::event::IncomingCall;
 pub use self::event::Output;
 pub use self::event::Stats;
-pub use self::id::Asked;
+pub use self::id::IncomingId;
 pub use self::id::RequestId;
 
 /// The requests of one connection, both ways.
@@ -214,7 +214,7 @@ impl Rpc {
     }
 
     /// The next thing that the other side wants.
-    pub fn take(&mut self) -> Option<Incoming> {
+    pub fn take(&mut self) -> Option<IncomingCall> {
         self.serving.take()
     }
 
@@ -225,7 +225,7 @@ impl Rpc {
     /// [`RpcMisuse::NotWaiting`] where nobody waits for it any more: see [`Event::Abandoned`].
     pub fn respond(
         &mut self,
-        asked: Asked,
+        asked: IncomingId,
         result: Result<Payload, ErrorObject>,
         now: Instant,
     ) -> Result<(), RpcMisuse> {
@@ -236,7 +236,7 @@ impl Rpc {
         let write = |id: &str| text::response(Some(id), result.as_ref());
         let answer = self.serving.answer(asked, write).ok_or(RpcMisuse::NotWaiting)?;
         if let Some(payload) = answer {
-            self.queue.push(Unsent::answer(payload));
+            self.queue.push(Unsent::response(payload));
         }
         Ok(())
     }
@@ -246,7 +246,7 @@ impl Rpc {
     /// # Errors
     ///
     /// [`RpcMisuse::NotWaiting`], [`RpcMisuse::TooDeep`].
-    pub fn progress(&mut self, asked: Asked, value: &Payload, now: Instant) -> Result<(), RpcMisuse> {
+    pub fn progress(&mut self, asked: IncomingId, value: &Payload, now: Instant) -> Result<(), RpcMisuse> {
         self.clock.advance(now);
         let id = self.serving.id(asked).ok_or(RpcMisuse::NotWaiting)?;
         call::check_depth(value)?;
@@ -303,7 +303,7 @@ impl Rpc {
             Err(ApiMisuse::TooLarge { .. }) => {
                 let refusal = too_large(&unsent.payload).filter(|refusal| refusal.len() < unsent.payload.len());
                 if let Some(payload) = refusal {
-                    self.queue.push(Unsent::answer(payload));
+                    self.queue.push(Unsent::response(payload));
                 }
             }
             Err(_) => {}
@@ -398,7 +398,7 @@ impl Rpc {
 
     /// How many answers wait to be sent.
     #[must_use]
-    pub fn unsent_answers(&self) -> usize {
+    pub fn unsent_responses(&self) -> usize {
         self.queue.answers()
     }
 
@@ -483,7 +483,7 @@ impl Rpc {
 
     fn abandon(&mut self) {
         for asked in self.serving.abandon() {
-            self.queue.tell(Event::Abandoned { asked });
+            self.queue.tell(Event::Abandoned { id: asked });
         }
     }
 }

@@ -26,8 +26,8 @@ pub(super) struct Unsent {
 }
 
 impl Unsent {
-    pub(super) const fn answer(payload: Payload) -> Self {
-        Self { channel: Channel::Answers, requests: Vec::new(), waiting: 0, notifications: 0, within: None, payload }
+    pub(super) const fn response(payload: Payload) -> Self {
+        Self { channel: Channel::Responses, requests: Vec::new(), waiting: 0, notifications: 0, within: None, payload }
     }
 
     pub(super) fn calls(
@@ -85,7 +85,7 @@ impl Queue {
     fn way(&mut self, channel: Channel) -> &mut Way {
         match channel {
             Channel::Calls => &mut self.calls,
-            Channel::Answers => &mut self.answers,
+            Channel::Responses => &mut self.answers,
         }
     }
 
@@ -97,7 +97,7 @@ impl Queue {
     pub(super) fn say(&mut self, payload: Payload) -> bool {
         let has_room = self.answers.has_room(self.max_answers, self.max_bytes);
         if has_room {
-            self.push(Unsent::answer(payload));
+            self.push(Unsent::response(payload));
         }
         has_room
     }
@@ -135,7 +135,7 @@ impl Queue {
 
     /// Answers that have to be said again, ahead of the others.
     pub(super) fn say_again(&mut self, payload: Payload) {
-        self.answers.unsent.push_front(Unsent::answer(payload));
+        self.answers.unsent.push_front(Unsent::response(payload));
     }
 
     /// The next thing to do.

@@ -6,8 +6,8 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use crate::rpc::event::Incoming;
-use crate::rpc::id::Asked;
+use crate::rpc::event::IncomingCall;
+use crate::rpc::id::IncomingId;
 use crate::rpc::text;
 use crate::wire::Payload;
 
@@ -35,27 +35,27 @@ struct Batch {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Serving {
     numbers: u64,
-    open: BTreeMap<Asked, Open>,
-    by_id: BTreeMap<Arc<str>, Asked>,
+    open: BTreeMap<IncomingId, Open>,
+    by_id: BTreeMap<Arc<str>, IncomingId>,
     batches: BTreeMap<BatchNo, Batch>,
     /// What the application has not taken.
-    queue: VecDeque<Incoming>,
+    queue: VecDeque<IncomingCall>,
 }
 
 impl Serving {
     /// How much is held: open requests, and notifications that were not taken.
     pub(super) fn len(&self) -> usize {
-        self.open.len() + self.queue.iter().filter(|incoming| incoming.asked.is_none()).count()
+        self.open.len() + self.queue.iter().filter(|incoming| incoming.id.is_none()).count()
     }
 
     /// How many bytes nobody has taken.
     pub(super) fn bytes(&self) -> u64 {
-        let len = |incoming: &Incoming| incoming.params.as_ref().map_or(0, |params| params.len() as u64);
+        let len = |incoming: &IncomingCall| incoming.params.as_ref().map_or(0, |params| params.len() as u64);
         self.queue.iter().map(len).sum()
     }
 
     pub(super) fn notify(&mut self, method: Arc<str>, params: Option<Payload>) {
-        self.queue.push_back(Incoming { asked: None, method, params });
+        self.queue.push_back(IncomingCall { id: None, method, params });
     }
 
     /// Takes a request in. Returns whether it is new: an id of which one is open is not.
@@ -64,18 +64,18 @@ impl Serving {
             return false;
         }
         self.numbers += 1;
-        let (asked, id) = (Asked(self.numbers), Arc::<str>::from(id));
+        let (asked, id) = (IncomingId(self.numbers), Arc::<str>::from(id));
         self.by_id.insert(Arc::clone(&id), asked);
         self.open.insert(asked, Open { id, batch });
         if let Some(batch) = batch.and_then(|batch| self.batches.get_mut(&batch)) {
             batch.open += 1;
         }
-        self.queue.push_back(Incoming { asked: Some(asked), method, params });
+        self.queue.push_back(IncomingCall { id: Some(asked), method, params });
         true
     }
 
     /// The next thing to do.
-    pub(super) fn take(&mut self) -> Option<Incoming> {
+    pub(super) fn take(&mut self) -> Option<IncomingCall> {
         self.queue.pop_front()
     }
 
@@ -84,21 +84,21 @@ impl Serving {
     }
 
     /// The id of an open request.
-    pub(super) fn id(&self, asked: Asked) -> Option<&str> {
+    pub(super) fn id(&self, asked: IncomingId) -> Option<&str> {
         self.open.get(&asked).map(|open| &*open.id)
     }
 
     /// The open request of this id.
-    pub(super) fn find(&self, id: &str) -> Option<Asked> {
+    pub(super) fn find(&self, id: &str) -> Option<IncomingId> {
         self.by_id.get(id).copied()
     }
 
     /// Answers a request: `write` makes the answer from its id. Returns what goes to the other side now, if that is not kept until
     /// the rest of a batch is answered; and whether the request was open.
-    pub(super) fn answer(&mut self, asked: Asked, write: impl FnOnce(&str) -> String) -> Option<Option<Payload>> {
+    pub(super) fn answer(&mut self, asked: IncomingId, write: impl FnOnce(&str) -> String) -> Option<Option<Payload>> {
         let open = self.open.remove(&asked)?;
         self.by_id.remove(&open.id);
-        self.queue.retain(|incoming| incoming.asked != Some(asked));
+        self.queue.retain(|incoming| incoming.id != Some(asked));
         let answer = write(&open.id);
         Some(match open.batch {
             None => Some(Payload::of_known_parts(&answer)),
@@ -107,7 +107,7 @@ impl Serving {
     }
 
     /// Lets go of a request that nobody waits for alone. Returns whether it was open and is not one of a batch.
-    pub(super) fn drop_alone(&mut self, asked: Asked) -> bool {
+    pub(super) fn drop_alone(&mut self, asked: IncomingId) -> bool {
         if self.open.get(&asked).is_none_or(|open| open.batch.is_some()) {
             return false;
         }
@@ -147,8 +147,8 @@ impl Serving {
     }
 
     /// Nobody waits for any answer. Returns which of the requests the application knows of. Notifications stay.
-    pub(super) fn abandon(&mut self) -> Vec<Asked> {
-        self.queue.retain(|incoming| incoming.asked.is_none());
+    pub(super) fn abandon(&mut self) -> Vec<IncomingId> {
+        self.queue.retain(|incoming| incoming.id.is_none());
         self.by_id.clear();
         self.batches.clear();
         core::mem::take(&mut self.open).into_keys().collect()

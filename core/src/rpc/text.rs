@@ -62,7 +62,7 @@ pub(super) enum Item<'a> {
     },
     Response {
         id: &'a str,
-        result: Result<&'a str, Answer>,
+        result: Result<&'a str, NoResult>,
     },
     Complaint(ErrorObject),
     /// A response to nothing. It is not answered: two sides that complain about responses never end.
@@ -75,7 +75,7 @@ pub(super) enum Item<'a> {
 
 /// What a response holds that is not a result.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(super) enum NoResult {
     Error(ErrorObject),
     Bad(&'static str),
 }
@@ -142,16 +142,16 @@ fn item(text: &str) -> Item<'_> {
 /// What has a result or an error is a response, or nothing that could be answered.
 fn response_item<'a>(id: Option<&'a str>, is_right: bool, result: Option<&'a str>, error: Option<&'a str>) -> Item<'a> {
     let answer = match (result, error.map(error_object)) {
-        _ if !is_right => Err(Answer::Bad("\"jsonrpc\" is not \"2.0\"")),
+        _ if !is_right => Err(NoResult::Bad("\"jsonrpc\" is not \"2.0\"")),
         (Some(result), None) => Ok(result),
-        (None, Some(Ok(error))) => Err(Answer::Error(error)),
-        (None, Some(Err(problem))) => Err(Answer::Bad(problem)),
-        (Some(_), Some(_)) | (None, None) => Err(Answer::Bad("it holds a result and an error")),
+        (None, Some(Ok(error))) => Err(NoResult::Error(error)),
+        (None, Some(Err(problem))) => Err(NoResult::Bad(problem)),
+        (Some(_), Some(_)) | (None, None) => Err(NoResult::Bad("it holds a result and an error")),
     };
     match (id, answer) {
         (Some(id), result) => Item::Response { id, result },
-        (None, Err(Answer::Error(error))) => Item::Complaint(error),
-        (None, Ok(_) | Err(Answer::Bad(_))) => Item::Stray("the response names no request"),
+        (None, Err(NoResult::Error(error))) => Item::Complaint(error),
+        (None, Ok(_) | Err(NoResult::Bad(_))) => Item::Stray("the response names no request"),
     }
 }
 

@@ -13,12 +13,12 @@ use reattach_core::id::MessageIds;
 use reattach_core::outcome::NotDelivered;
 use reattach_core::outcome::Outcome;
 use reattach_core::outcome::Unknown;
-use reattach_core::rpc::Asked;
 use reattach_core::rpc::Call;
 use reattach_core::rpc::Channel;
 use reattach_core::rpc::Config;
 use reattach_core::rpc::ErrorObject;
 use reattach_core::rpc::Event;
+use reattach_core::rpc::IncomingId;
 use reattach_core::rpc::Output;
 use reattach_core::rpc::RequestId;
 use reattach_core::rpc::Rpc;
@@ -61,7 +61,7 @@ struct Side {
     sent: VecDeque<(Channel, Payload, MessageId)>,
     begun: BTreeSet<RequestId>,
     ended: BTreeSet<RequestId>,
-    open: Vec<Asked>,
+    open: Vec<IncomingId>,
 }
 
 impl Side {
@@ -94,7 +94,7 @@ impl Side {
                     assert!(self.begun.contains(&id), "something ended that never began");
                     assert!(self.ended.insert(id), "a request ended twice");
                 }
-                Output::Event(Event::Abandoned { asked }) => self.open.retain(|open| *open != asked),
+                Output::Event(Event::Abandoned { id }) => self.open.retain(|open| *open != id),
                 Output::Event(_) => {}
             }
         }
@@ -142,7 +142,7 @@ impl World {
                     side.rpc.handle_outcome(&id, &outcome, now);
                 }
             }
-            8 => side.open.extend(side.rpc.take().and_then(|incoming| incoming.asked)),
+            8 => side.open.extend(side.rpc.take().and_then(|incoming| incoming.id)),
             9 => {
                 if let Some(asked) = bytes.pick_of(side.open.iter().copied()) {
                     side.open.retain(|open| *open != asked);
@@ -153,7 +153,7 @@ impl World {
             10 => _ = side.open.last().map(|asked| side.rpc.progress(*asked, &json("[1]"), now)),
             11 => {
                 let text = text(bytes, &side.begun);
-                let channel = if bytes.rarely(4) { Channel::Answers } else { Channel::Calls };
+                let channel = if bytes.rarely(4) { Channel::Responses } else { Channel::Calls };
                 side.rpc.handle_message(channel, UncheckedPayload::new(&text), now);
             }
             12 => {

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future;
-use reattach::Asking;
 use reattach::CallError;
 use reattach::Connection;
+use reattach::IncomingCall;
 use reattach::Request;
 use reattach::Router;
 use reattach::core::rpc::Call;
@@ -29,7 +29,7 @@ use super::loopback::until;
 
 async fn request(connection: &Connection) -> Request {
     match soon(connection.requests().next()).await {
-        Some(Asking::Request(request)) => request,
+        Some(IncomingCall::Request(request)) => request,
         other => panic!("{other:?} is no request"),
     }
 }
@@ -76,7 +76,7 @@ async fn requests_are_answered_both_ways_beside_messages() {
     assert_eq!(error, CallError::Misuse(RpcMisuse::Params));
 
     let asking = connection.call(Call::new("back").unwrap()).unwrap();
-    let Some(Asking::Request(back)) = soon(client.requests().next()).await else { panic!("a request came") };
+    let Some(IncomingCall::Request(back)) = soon(client.requests().next()).await else { panic!("a request came") };
     back.respond(Ok("here")).unwrap();
     assert_eq!(soon(asking).await.unwrap().as_str(), "\"here\"");
     client.disconnect();
@@ -144,7 +144,9 @@ async fn what_is_asked_before_anybody_serves_waits() {
     client.notify("note", &(1, 2)).unwrap();
     until(|| connection.stats().link.received == 2).await;
     let request = request(&connection).await;
-    let Some(Asking::Notification(note)) = soon(connection.requests().next()).await else { panic!("a notification") };
+    let Some(IncomingCall::Notification(note)) = soon(connection.requests().next()).await else {
+        panic!("a notification")
+    };
     assert_eq!((note.method(), note.params::<(u8, u8)>().unwrap()), ("note", (1, 2)));
     request.respond(Ok(1)).unwrap();
     assert_eq!(soon(response).await.unwrap().as_str(), "1");
@@ -238,7 +240,7 @@ async fn requests_that_nobody_has_time_for_hold_nothing_else_up() {
     client.send(number(1)).await.unwrap();
     assert_eq!(number_of(&soon(connection.recv()).await.unwrap()), 1);
     let asking = connection.call(Call::new("back").unwrap()).unwrap();
-    let Some(Asking::Request(back)) = soon(client.requests().next()).await else { panic!("a request came") };
+    let Some(IncomingCall::Request(back)) = soon(client.requests().next()).await else { panic!("a request came") };
     back.respond(Ok(2)).unwrap();
     assert_eq!(soon(asking).await.unwrap().as_str(), "2", "a response comes through");
     let answering = async {

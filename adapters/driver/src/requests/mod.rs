@@ -1,18 +1,17 @@
 //! Requests over a connection, as applications make and serve them.
 
-pub(crate) mod asking;
 mod response;
 mod router;
+pub(crate) mod rpc;
 mod served;
 
 use std::sync::Arc;
 use std::task::Poll;
 
 use event_listener::EventListener;
-use reattach_core::rpc::Asked;
 use reattach_core::rpc::Call;
 use reattach_core::rpc::ErrorObject;
-use reattach_core::rpc::Incoming;
+use reattach_core::rpc::IncomingId;
 use reattach_core::rpc::RequestError;
 use reattach_core::rpc::RequestId;
 use reattach_core::rpc::RpcMisuse;
@@ -27,11 +26,12 @@ use crate::connection::Connection;
 use crate::held::Held;
 use crate::machine::Machine;
 use crate::requests::response::Place;
+use crate::requests::rpc::RpcState;
 use crate::shared::Shared;
 
 pub use self::response::Response;
 pub use self::router::Router;
-pub use self::served::Asking;
+pub use self::served::IncomingCall;
 pub use self::served::Notification;
 pub use self::served::Request;
 
@@ -66,23 +66,23 @@ pub enum CallError {
 }
 
 /// Where requests and answers go.
-pub(crate) trait Asks: Send + Sync {
+pub(crate) trait Responding: Send + Sync {
     fn cancel(&self, id: RequestId);
-    fn respond(&self, asked: Asked, result: Result<Payload, ErrorObject>) -> Result<(), RpcMisuse>;
-    fn progress(&self, asked: Asked, value: &Payload) -> Result<(), RpcMisuse>;
+    fn respond(&self, asked: IncomingId, result: Result<Payload, ErrorObject>) -> Result<(), RpcMisuse>;
+    fn progress(&self, asked: IncomingId, value: &Payload) -> Result<(), RpcMisuse>;
 }
 
-impl<M: Machine> Asks for Shared<M> {
+impl<M: Machine> Responding for Shared<M> {
     fn cancel(&self, id: RequestId) {
         // It may have ended meanwhile.
-        _ = self.ask(|asking, now| asking.rpc.cancel(id, now));
+        _ = self.with_requests(|requests, now| requests.rpc.cancel(id, now));
     }
 
-    fn respond(&self, asked: Asked, result: Result<Payload, ErrorObject>) -> Result<(), RpcMisuse> {
+    fn respond(&self, asked: IncomingId, result: Result<Payload, ErrorObject>) -> Result<(), RpcMisuse> {
         let mut abandonment = None;
-        let responded = self.ask(|asking, now| {
-            abandonment = asking.served.remove(&asked);
-            asking.rpc.respond(asked, result, now)
+        let responded = self.with_requests(|requests, now| {
+            abandonment = requests.served.remove(&asked);
+            requests.rpc.respond(asked, result, now)
         });
         // Nobody waits any more: it was answered.
         if let Some(abandonment) = abandonment {
@@ -91,8 +91,8 @@ impl<M: Machine> Asks for Shared<M> {
         responded
     }
 
-    fn progress(&self, asked: Asked, value: &Payload) -> Result<(), RpcMisuse> {
-        self.ask(|asking, now| asking.rpc.progress(asked, value, now))
+    fn progress(&self, asked: IncomingId, value: &Payload) -> Result<(), RpcMisuse> {
+        self.with_requests(|requests, now| requests.rpc.progress(asked, value, now))
     }
 }
 
@@ -109,50 +109,55 @@ impl<M: Machine> Shared<M> {
         if len > limit {
             return Err(RpcMisuse::TooLarge { len, limit });
         }
-        self.ask(|asking, now| asking.rpc.notify(call, now))
+        self.with_requests(|requests, now| requests.rpc.notify(call, now))
     }
 
     fn call(self: &Arc<Self>, call: Call) -> Result<Response, RpcMisuse> {
         self.check_open()?;
-        self.ask(|asking, now| {
-            let id = asking.rpc.request(call, now)?;
-            Ok(self.response(id, asking))
+        self.with_requests(|requests, now| {
+            let id = requests.rpc.request(call, now)?;
+            Ok(self.response(id, requests))
         })
     }
 
     fn call_batch(self: &Arc<Self>, calls: Vec<(Call, bool)>) -> Result<Vec<Response>, RpcMisuse> {
         self.check_open()?;
-        self.ask(|asking, now| {
-            let ids = asking.rpc.request_batch(calls, now)?;
-            Ok(ids.into_iter().map(|id| self.response(id, asking)).collect())
+        self.with_requests(|requests, now| {
+            let ids = requests.rpc.request_batch(calls, now)?;
+            Ok(ids.into_iter().map(|id| self.response(id, requests)).collect())
         })
     }
 
-    fn response(self: &Arc<Self>, id: RequestId, asking: &mut asking::Asking) -> Response {
+    fn response(self: &Arc<Self>, id: RequestId, requests: &mut RpcState) -> Response {
         let place = Arc::<Place>::default();
-        asking.waiting.insert(id, Arc::clone(&place));
-        Response::new(id, place, Arc::clone(self) as Arc<dyn Asks>)
+        requests.waiting.insert(id, Arc::clone(&place));
+        Response::new(id, place, Arc::clone(self) as Arc<dyn Responding>)
     }
 
-    fn poll_asking(
+    fn poll_requests(
         self: &Arc<Self>,
         listener: &mut Option<EventListener>,
         cx: &mut std::task::Context<'_>,
-    ) -> Poll<Option<Asking>> {
+    ) -> Poll<Option<IncomingCall>> {
         let look = || {
-            self.ask(|asking, _| {
-                let Incoming { asked, method, params } = asking.rpc.take()?;
-                let what = Notification { method, params };
-                Some(Some(match asked {
-                    None => Asking::Notification(what),
+            self.with_requests(|requests, _| {
+                let call = requests.rpc.take()?;
+                let what = Notification { method: call.method, params: call.params };
+                Some(Some(match call.id {
+                    None => IncomingCall::Notification(what),
                     Some(asked) => {
-                        let abandonment = Arc::clone(asking.served.entry(asked).or_default());
-                        Asking::Request(Request::new(asked, what, abandonment, Arc::clone(self) as Arc<dyn Asks>))
+                        let abandonment = Arc::clone(requests.served.entry(asked).or_default());
+                        IncomingCall::Request(Request::new(
+                            asked,
+                            what,
+                            abandonment,
+                            Arc::clone(self) as Arc<dyn Responding>,
+                        ))
                     }
                 }))
             })
         };
-        let is_silent = || self.lock().is_done_asking().then_some(None);
+        let is_silent = || self.lock().has_no_more_requests().then_some(None);
         self.poll_until(listener, cx, look, is_silent)
     }
 }
@@ -164,11 +169,11 @@ pub struct Requests(Held);
 impl Requests {
     /// The next request or notification. `None` once the connection has ended and everything was taken. Cancel-safe: dropped before
     /// it returns, nothing was taken.
-    pub async fn next(&self) -> Option<Asking> {
+    pub async fn next(&self) -> Option<IncomingCall> {
         let mut listener = None;
         std::future::poll_fn(|cx| match &self.0 {
-            Held::Client(client) => client.shared().poll_asking(&mut listener, cx),
-            Held::Connection(connection) => connection.shared().poll_asking(&mut listener, cx),
+            Held::Client(client) => client.shared().poll_requests(&mut listener, cx),
+            Held::Connection(connection) => connection.shared().poll_requests(&mut listener, cx),
         })
         .await
     }
@@ -188,7 +193,7 @@ fn read<R: DeserializeOwned>(id: RequestId, method: &str, result: &Payload) -> R
 macro_rules! requests {
     ($connection:ident, $held:path) => {
         impl $connection {
-            /// Asks the other side to do something, and waits for the result, at most for the configured time (30 s). Parameters are
+            /// Responding the other side to do something, and waits for the result, at most for the configured time (30 s). Parameters are
             /// a tuple, a struct, or `()` for none.
             ///
             /// The request survives dropped transports. It ends early where no response can come any more; the error says what is
@@ -240,7 +245,7 @@ macro_rules! requests {
 
             /// Withdraws every request of this side. Each ends as cancelled. Returns which.
             pub fn abort_requests(&self) -> Vec<RequestId> {
-                self.shared().ask(|asking, now| asking.rpc.abort_all(now))
+                self.shared().with_requests(|requests, now| requests.rpc.abort_all(now))
             }
 
             /// What the other side asks for. What nobody takes waits, and its sender with it.
@@ -258,7 +263,7 @@ macro_rules! requests {
             #[must_use]
             pub fn request_stats(&self) -> Stats {
                 let state = self.shared().lock();
-                state.asking.as_ref().map(|asking| asking.rpc.stats()).unwrap_or_default()
+                state.requests.as_ref().map(|requests| requests.rpc.stats()).unwrap_or_default()
             }
         }
     };

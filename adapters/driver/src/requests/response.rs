@@ -15,13 +15,13 @@ use reattach_core::rpc::RequestError;
 use reattach_core::rpc::RequestId;
 use reattach_core::wire::Payload;
 
-use crate::requests::Asks;
+use crate::requests::Responding;
 
 /// A request that was begun: await it for its one end. Dropped before that, the request is withdrawn.
 pub struct Response {
     id: RequestId,
     place: Arc<Place>,
-    asks: Arc<dyn Asks>,
+    asks: Arc<dyn Responding>,
 }
 
 impl Response {
@@ -30,7 +30,7 @@ impl Response {
     /// How many bytes of them, but for the newest.
     pub const PROGRESS_BYTES: usize = 64 * 1024;
 
-    pub(crate) const fn new(id: RequestId, place: Arc<Place>, asks: Arc<dyn Asks>) -> Self {
+    pub(crate) const fn new(id: RequestId, place: Arc<Place>, asks: Arc<dyn Responding>) -> Self {
         Self { id, place, asks }
     }
 

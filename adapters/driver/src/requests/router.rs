@@ -12,7 +12,7 @@ use reattach_core::wire::Payload;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::requests::Asking;
+use crate::requests::IncomingCall;
 use crate::requests::Requests;
 use crate::requests::served::Notification;
 use crate::requests::served::Request;
@@ -117,16 +117,16 @@ impl Router {
     /// Serves what comes, until the connection ends. A method that is not known is answered so; a notification that is not known is
     /// dropped.
     pub(crate) async fn serve(&self, requests: Requests, runtime: Arc<dyn Runtime>) {
-        while let Some(asking) = requests.next().await {
-            match asking {
-                Asking::Request(request) => match self.requests.get(request.method()) {
+        while let Some(call) = requests.next().await {
+            match call {
+                IncomingCall::Request(request) => match self.requests.get(request.method()) {
                     Some(serve) => runtime.spawn(Task::new(answer(Arc::clone(serve), request))),
                     None => {
                         let unknown = format!("no method {}", request.method());
                         respond(request, Err(ErrorObject::new(ErrorObject::METHOD_NOT_FOUND, unknown)));
                     }
                 },
-                Asking::Notification(notification) => match self.notifications.get(notification.method()) {
+                IncomingCall::Notification(notification) => match self.notifications.get(notification.method()) {
                     Some(take) => {
                         // In a task of its own, so that a panic ends that alone.
                         let (done, is_done) = oneshot::channel::<()>();

@@ -1,25 +1,26 @@
 //! A request of the other side, as the application serves it.
 
 use std::future::Future;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 
 use event_listener::Event;
-use reattach_core::rpc::Asked;
 use reattach_core::rpc::ErrorObject;
+use reattach_core::rpc::IncomingId;
 use reattach_core::rpc::RpcMisuse;
 use reattach_core::wire::Payload;
 use reattach_core::wire::PayloadError;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::requests::Asks;
+use crate::requests::Responding;
 
 /// What the other side wants: an answer to a request, or nothing where it only notifies.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum Asking {
+pub enum IncomingCall {
     /// A request, which wants an answer.
     Request(Request),
     /// A notification, which nobody answers.
@@ -52,52 +53,40 @@ impl Notification {
     ///
     /// [`PayloadError`] where they are not of that type.
     pub fn params<P: DeserializeOwned>(&self) -> Result<P, PayloadError> {
-        read(self.params.as_ref())
-    }
-}
-
-fn read<P: DeserializeOwned>(params: Option<&Payload>) -> Result<P, PayloadError> {
-    match params {
-        Some(params) => params.parse(),
-        None => Payload::from_json("null").expect("null is JSON").parse(),
+        match &self.params {
+            Some(params) => params.parse(),
+            None => Payload::from_json("null").expect("null is JSON").parse(),
+        }
     }
 }
 
 /// A request of the other side. It is answered once; dropped without an answer, by a panic too, it is answered as an internal error,
-/// so that nobody waits for nothing.
+/// so that nobody waits for nothing. What it is about reads as in a [`Notification`]; parameters that are not as they should be are
+/// answered as [`ErrorObject::INVALID_PARAMS`].
 pub struct Request {
-    asked: Asked,
-    method: Arc<str>,
-    params: Option<Payload>,
+    asked: IncomingId,
+    what: Notification,
     abandonment: Arc<Abandonment>,
-    asks: Arc<dyn Asks>,
+    responding: Arc<dyn Responding>,
     is_answered: bool,
 }
 
+impl Deref for Request {
+    type Target = Notification;
+
+    fn deref(&self) -> &Notification {
+        &self.what
+    }
+}
+
 impl Request {
-    pub(crate) fn new(asked: Asked, what: Notification, abandonment: Arc<Abandonment>, asks: Arc<dyn Asks>) -> Self {
-        Self { asked, method: what.method, params: what.params, abandonment, asks, is_answered: false }
-    }
-
-    /// What is to be done.
-    #[must_use]
-    pub fn method(&self) -> &str {
-        &self.method
-    }
-
-    /// Its parameters: an array or an object.
-    #[must_use]
-    pub const fn payload(&self) -> Option<&Payload> {
-        self.params.as_ref()
-    }
-
-    /// Reads its parameters as a type; where there are none, as from `null`.
-    ///
-    /// # Errors
-    ///
-    /// [`PayloadError`] where they are not of that type: see [`ErrorObject::INVALID_PARAMS`].
-    pub fn params<P: DeserializeOwned>(&self) -> Result<P, PayloadError> {
-        read(self.params.as_ref())
+    pub(crate) fn new(
+        asked: IncomingId,
+        what: Notification,
+        abandonment: Arc<Abandonment>,
+        responding: Arc<dyn Responding>,
+    ) -> Self {
+        Self { asked, what, abandonment, responding, is_answered: false }
     }
 
     /// Answers with a result, or with an error. A result that cannot be written as JSON is answered as an internal error.
@@ -118,7 +107,7 @@ impl Request {
     /// As [`Request::respond`].
     pub fn respond_with(mut self, result: Result<Payload, ErrorObject>) -> Result<(), RpcMisuse> {
         self.is_answered = true;
-        self.asks.respond(self.asked, result)
+        self.responding.respond(self.asked, result)
     }
 
     /// Tells how far it has come. That may be lost where much is said, and puts an idle limit of its sender off.
@@ -127,7 +116,7 @@ impl Request {
     ///
     /// [`RpcMisuse::NotWaiting`], [`RpcMisuse::TooDeep`].
     pub fn progress(&self, value: &Payload) -> Result<(), RpcMisuse> {
-        self.asks.progress(self.asked, value)
+        self.responding.progress(self.asked, value)
     }
 
     /// Waits until nobody waits for the answer any more: it was withdrawn, or the connection lost its state or ended. Work can be
@@ -143,7 +132,7 @@ impl Drop for Request {
         if !self.is_answered {
             let error = ErrorObject::new(ErrorObject::INTERNAL_ERROR, "whoever served the request gave it up");
             // Where nobody waits there is nothing to say.
-            _ = self.asks.respond(self.asked, Err(error));
+            _ = self.responding.respond(self.asked, Err(error));
         }
     }
 }

@@ -5,14 +5,14 @@ use std::collections::VecDeque;
 use reattach_core::id::MessageId;
 use reattach_core::id::MessageIds;
 use reattach_core::outcome::Outcome;
-use reattach_core::rpc::Asked;
 use reattach_core::rpc::Call;
 use reattach_core::rpc::Channel;
 use reattach_core::rpc::Config;
 use reattach_core::rpc::ErrorObject;
 use reattach_core::rpc::Event;
 use reattach_core::rpc::Failure;
-use reattach_core::rpc::Incoming;
+use reattach_core::rpc::IncomingCall;
+use reattach_core::rpc::IncomingId;
 use reattach_core::rpc::Output;
 use reattach_core::rpc::RequestError;
 use reattach_core::rpc::RequestId;
@@ -97,7 +97,7 @@ impl Side {
 
     /// A message comes.
     pub fn receive(&mut self, text: &str) {
-        let channel = if self.comes_as_answer { Channel::Answers } else { Channel::Calls };
+        let channel = if self.comes_as_answer { Channel::Responses } else { Channel::Calls };
         self.rpc.handle_message(channel, UncheckedPayload::new(text), self.now);
         self.drain();
     }
@@ -110,17 +110,17 @@ impl Side {
     }
 
     /// Takes the next thing that came.
-    pub fn take(&mut self) -> Incoming {
+    pub fn take(&mut self) -> IncomingCall {
         self.rpc.take().expect("something came")
     }
 
     /// Takes the next request.
-    pub fn asked(&mut self) -> Asked {
-        self.take().asked.expect("it is a request")
+    pub fn asked(&mut self) -> IncomingId {
+        self.take().id.expect("it is a request")
     }
 
     /// Answers.
-    pub fn respond(&mut self, asked: Asked, result: Result<Payload, ErrorObject>) -> Result<(), RpcMisuse> {
+    pub fn respond(&mut self, asked: IncomingId, result: Result<Payload, ErrorObject>) -> Result<(), RpcMisuse> {
         let responded = self.rpc.respond(asked, result, self.now);
         self.drain();
         responded

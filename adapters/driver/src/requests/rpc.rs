@@ -16,10 +16,10 @@ use reattach_core::link::Delivery;
 use reattach_core::link::Lanes;
 use reattach_core::link::Outgoing;
 use reattach_core::outcome::Outcome;
-use reattach_core::rpc::Asked;
 use reattach_core::rpc::Channel;
 use reattach_core::rpc::Config;
 use reattach_core::rpc::Event;
+use reattach_core::rpc::IncomingId;
 use reattach_core::rpc::Output;
 use reattach_core::rpc::RequestId;
 use reattach_core::rpc::Rpc;
@@ -30,7 +30,7 @@ use crate::requests::response::Place;
 use crate::requests::served::Abandonment;
 
 /// The lanes of requests and of answers.
-pub(crate) static LANES: LazyLock<[Lane; 2]> = LazyLock::new(|| [Channel::Calls, Channel::Answers].map(lane));
+pub(crate) static LANES: LazyLock<[Lane; 2]> = LazyLock::new(|| [Channel::Calls, Channel::Responses].map(lane));
 
 /// The same, as no connection needs to have them by itself.
 pub(crate) static RESERVED: LazyLock<BTreeSet<Lane>> = LazyLock::new(|| LANES.iter().cloned().collect());
@@ -40,17 +40,17 @@ fn lane(channel: Channel) -> Lane {
 }
 
 /// The requests of one connection, and who waits for them.
-pub(crate) struct Asking {
+pub(crate) struct RpcState {
     pub(crate) rpc: Rpc,
     /// The epoch that they belong to.
     epoch: Option<Epoch>,
     /// Who waits for which response. An entry goes when the request ends.
     pub(crate) waiting: BTreeMap<RequestId, Arc<Place>>,
     /// Who works on which request of the other side. An entry goes when it is answered or dropped.
-    pub(crate) served: BTreeMap<Asked, Arc<Abandonment>>,
+    pub(crate) served: BTreeMap<IncomingId, Arc<Abandonment>>,
 }
 
-impl Asking {
+impl RpcState {
     pub(crate) fn new(config: Config, nonce: &[u8; 16], epoch: Option<Epoch>, now: Instant) -> Self {
         Self { rpc: Rpc::new(config, nonce, now), epoch, waiting: BTreeMap::new(), served: BTreeMap::new() }
     }
@@ -76,7 +76,7 @@ impl Asking {
             }
             let [calls, answers] = &*LANES;
             let (channel, lane) = if machine.has_delivery_from(Lanes::Only(answers)) {
-                (Channel::Answers, answers)
+                (Channel::Responses, answers)
             } else if self.rpc.has_room() && machine.has_delivery_from(Lanes::Only(calls)) {
                 (Channel::Calls, calls)
             } else {
@@ -116,7 +116,7 @@ impl Asking {
                     woken.wakers.extend(place.progress(value));
                 }
             }
-            Event::Abandoned { asked } => woken.abandoned.extend(self.served.remove(&asked)),
+            Event::Abandoned { id } => woken.abandoned.extend(self.served.remove(&id)),
             event @ Event::NotNotified { .. } => tracing::warn!(?event),
             // As much as the other side likes.
             event @ (Event::Malformed { .. } | Event::Complaint { .. } | _) => tracing::debug!(?event),
@@ -152,6 +152,6 @@ impl Woken {
 fn lane_of(channel: Channel) -> &'static Lane {
     match channel {
         Channel::Calls => &LANES[0],
-        Channel::Answers => &LANES[1],
+        Channel::Responses => &LANES[1],
     }
 }
