@@ -15,7 +15,7 @@
 //! | layer | modules |
 //! |---|---|
 //! | 5 | [`client`], [`server`]: the machines |
-//! | 4 | [`connection`] (link, epoch, heartbeat and flow of one connection), [`reconnect`] (close codes and tries) |
+//! | 4 | [`hub`] (sessions and questions, for those who watch), [`connection`] (link, epoch, heartbeat and flow of one connection), [`reconnect`] (close codes and tries) |
 //! | 3 | [`link`] (who owes what), [`rpc`] (requests), [`session`] (conversations), [`permission`] (questions to people), [`heartbeat`], [`flow`], [`backoff`], [`breaker`] |
 //! | 2 | [`error`] (whose fault), [`outcome`] (what became of a message), [`messages`] (what applications say to people) |
 //! | 1 | [`wire`] (frames), [`deadline`], [`expiring`] |
@@ -35,6 +35,7 @@ pub mod error;
 pub mod expiring;
 pub mod flow;
 pub mod heartbeat;
+pub mod hub;
 pub mod id;
 pub mod link;
 pub mod messages;

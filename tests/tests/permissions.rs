@@ -24,6 +24,7 @@ use reattach_core::permission::DialogMisuse;
 use reattach_core::permission::DialogOutput;
 use reattach_core::permission::Dialogs;
 use reattach_core::permission::DialogsConfig;
+use reattach_core::permission::MAX_DEPTH;
 use reattach_core::permission::PermissionMisuse;
 use reattach_core::permission::Removed;
 use reattach_core::permission::Status;
@@ -184,7 +185,7 @@ fn who_asked_may_take_it_back_and_the_end_of_a_session_takes_all_of_it_back() {
     broker.cancel(&id("p"), secs(1)).unwrap();
     assert_eq!(broker.cancel(&id("p"), secs(1)), Err(PermissionMisuse::NotOpen));
     assert_eq!(broker.answer(connection(1), true, response("p", ALLOW), secs(1)), Err(AnswerError::Cancelled));
-    assert_eq!(broker.open(&session()).count(), 2);
+    assert_eq!(broker.open(&session(), secs(0)).count(), 2);
     broker.end_session(&session(), secs(2));
     let (decided, published) = drain(&mut broker);
     assert!(decided.iter().all(|(_, verdict)| *verdict == Verdict::Deny(DenyReason::Cancelled)) && decided.len() == 3);
@@ -201,7 +202,7 @@ fn who_comes_back_is_shown_what_is_open_with_the_time_that_is_left_and_nothing_e
     }
     broker.answer(connection(1), true, response("b", ALLOW), secs(100)).unwrap();
     let of = session();
-    let open = broker.open(&of).map(|request| (request.id.as_str().to_owned(), request.remaining.unwrap()));
+    let open = broker.open(&of, secs(100)).map(|request| (request.id.as_str().to_owned(), request.remaining.unwrap()));
     let left = Duration::from_secs(200);
     assert_eq!(open.collect::<Vec<_>>(), [("z".to_owned(), left), ("a".to_owned(), left)]);
 }
@@ -223,6 +224,29 @@ fn questions_are_bounded_and_so_is_what_is_known_of_old_ones() {
     let known = (0..10)
         .filter(|name| broker.answer(connection(1), true, response(&name.to_string(), Choice::Deny), secs(10)).is_ok());
     assert_eq!(known.collect::<Vec<_>>(), [7, 8, 9]);
+}
+
+#[test]
+fn what_could_not_be_shown_to_anybody_is_not_asked() {
+    let mut config = BrokerConfig::default();
+    config.max_bytes = 100;
+    let mut broker = Broker::new(config, Instant::ZERO);
+    let mut ask = |name: &str, change: &dyn Fn(&mut PermissionRequest)| {
+        let mut request = request(name);
+        (request.input, request.context) = (json("1"), json("1"));
+        change(&mut request);
+        broker.ask(session(), request, None, secs(0))
+    };
+    let nested = |levels: usize| json(&format!("{}{}", "[".repeat(levels), "]".repeat(levels)));
+    assert_eq!(ask("deep", &|request| request.input = nested(MAX_DEPTH + 1)), Err(PermissionMisuse::TooDeep));
+    assert_eq!(ask("deep", &|request| request.context = nested(MAX_DEPTH + 1)), Err(PermissionMisuse::TooDeep));
+    let long = "x".repeat(257);
+    assert_eq!(ask("long", &|request| request.tool_name = long.clone()), Err(PermissionMisuse::TextTooLong));
+    assert_eq!(ask("long", &|request| request.timestamp = long.clone()), Err(PermissionMisuse::TextTooLong));
+    let large = |request: &mut PermissionRequest| request.input = json(&format!("\"{}\"", "x".repeat(60)));
+    assert_eq!(ask("a", &large), Ok(()));
+    assert_eq!(ask("b", &large), Err(PermissionMisuse::TooLarge { limit: 100 }));
+    assert_eq!(ask("b", &|_| {}), Ok(()));
 }
 
 /// All orders of so many things.
@@ -297,7 +321,7 @@ fn an_allowance_a_refusal_the_timeout_a_cancellation_and_a_disconnect_at_once_de
         assert!(refused.iter().all(|(_, error)| *error == told), "{order:?} told {refused:?}");
         assert_eq!(taken.len() + refused.len(), 2, "{order:?}");
         assert_eq!(published.last(), Some(&status(0, 0)), "{order:?}");
-        assert_eq!(broker.open(&session()).count(), 0, "who comes back sees it resolved");
+        assert_eq!(broker.open(&session(), secs(0)).count(), 0, "who comes back sees it resolved");
     }
 }
 
@@ -352,11 +376,11 @@ fn a_dialog_stays_until_its_answer_is_confirmed_and_one_click_is_one_answer() {
     assert_eq!(outputs(&mut dialogs), [changed(), sent(&ALLOW, 0)], "it is shown before it is sent");
     assert_eq!(dialogs.get(&id("p")).unwrap().status, Status::Sending { choice: ALLOW, retry: 0 });
     assert_eq!(dialogs.answer(&id("p"), Choice::Deny, secs(1)), Err(DialogMisuse::AlreadySending));
-    dialogs.handle_answered(&id("other"), Ok(()), secs(1));
+    dialogs.handle_answered(&response("other", ALLOW), Ok(()), secs(1));
     assert_eq!(outputs(&mut dialogs), []);
-    dialogs.handle_answered(&id("p"), Ok(()), secs(2));
+    dialogs.handle_answered(&response("p", ALLOW), Ok(()), secs(2));
     assert_eq!(outputs(&mut dialogs), [removed(Removed::Confirmed(ALLOW))]);
-    dialogs.handle_answered(&id("p"), Ok(()), secs(2));
+    dialogs.handle_answered(&response("p", ALLOW), Ok(()), secs(2));
     dialogs.handle_timeout(secs(1_000));
     assert_eq!((outputs(&mut dialogs), dialogs.poll_timeout()), (vec![], None));
     assert_eq!(dialogs.answer(&id("p"), ALLOW, secs(3)), Err(DialogMisuse::UnknownInteraction));
@@ -398,11 +422,11 @@ fn a_confirmation_counts_whenever_it_comes() {
         let mut dialogs = dialogs();
         dialogs.answer(&id("p"), ALLOW, secs(0)).unwrap();
         for _ in 0..lost {
-            dialogs.handle_answered(&id("p"), Err(AnswerFailed::NotConfirmed), secs(1));
+            dialogs.handle_answered(&response("p", ALLOW), Err(AnswerFailed::NotConfirmed), secs(1));
             dialogs.handle_timeout(secs(20));
         }
         _ = outputs(&mut dialogs);
-        dialogs.handle_answered(&id("p"), Ok(()), secs(20));
+        dialogs.handle_answered(&response("p", ALLOW), Ok(()), secs(20));
         assert_eq!(outputs(&mut dialogs), [removed(Removed::Confirmed(ALLOW))], "after {lost}");
         assert_eq!(dialogs.poll_timeout(), None);
     }
@@ -413,6 +437,36 @@ fn a_confirmation_counts_whenever_it_comes() {
     let resolved = |by| PermissionMessage::Resolved { request_id: id("p"), is_allowed: true, by };
     dialogs.handle_message(&session(), resolved(Some(connection(1).to_string())), secs(1));
     assert_eq!(outputs(&mut dialogs), [removed(Removed::Confirmed(ALLOW))]);
+}
+
+// S000-04, S002-42
+#[test]
+fn of_two_answers_to_one_question_the_one_that_was_taken_is_told() {
+    let allow = |input: &str| Choice::Allow { updated_input: Some(json(input)) };
+    for (first, second) in [(ALLOW, Choice::Deny), (allow("1"), allow("2"))] {
+        let fail = |dialogs: &mut Dialogs| {
+            dialogs.answer(&id("p"), first.clone(), secs(0)).unwrap();
+            for at in [5, 6, 11, 13, 18, 21, 26] {
+                dialogs.handle_timeout(secs(at));
+            }
+            assert!(matches!(dialogs.get(&id("p")).unwrap().status, Status::Failed { .. }));
+            dialogs.answer(&id("p"), second.clone(), secs(30)).unwrap();
+            _ = outputs(dialogs);
+        };
+        let mut late = dialogs();
+        fail(&mut late);
+        late.handle_answered(&response("p", first.clone()), Err(AnswerFailed::NotConfirmed), secs(31));
+        assert_eq!(outputs(&mut late), [], "the other one is on its way");
+        late.handle_answered(&response("p", first.clone()), Ok(()), secs(31));
+        assert_eq!(outputs(&mut late), [removed(Removed::Confirmed(first.clone()))]);
+
+        let mut told = dialogs();
+        fail(&mut told);
+        let (is_allowed, by) = (first.is_allow(), Some(connection(1).to_string()));
+        let resolved = PermissionMessage::Resolved { request_id: id("p"), is_allowed, by: by.clone() };
+        told.handle_message(&session(), resolved, secs(31));
+        assert_eq!(outputs(&mut told), [removed(Removed::Decided { is_allowed, by })], "which of them is not known");
+    }
 }
 
 // S002-36, S003-19
@@ -440,7 +494,7 @@ fn a_dialog_goes_when_the_question_is_decided_elsewhere_taken_back_or_over() {
     let cancelled = PermissionMessage::Cancelled { request_id: id("p") };
     for is_answered in [false, true] {
         for (message, why) in [
-            (resolved.clone(), Removed::DecidedElsewhere { is_allowed: false, by: by.clone() }),
+            (resolved.clone(), Removed::Decided { is_allowed: false, by: by.clone() }),
             (timeout.clone(), Removed::TimedOut),
             (cancelled.clone(), Removed::Cancelled),
         ] {
@@ -472,12 +526,13 @@ fn after_something_was_missed_what_the_server_no_longer_has_goes_and_an_answer_o
     }
     dialogs.answer(&id("answered"), ALLOW, secs(0)).unwrap();
     _ = outputs(&mut dialogs);
-    dialogs.resync(&session(), vec![request("kept"), request("new")], secs(1));
-    assert_eq!(outputs(&mut dialogs), [removed(Removed::Forgotten), DialogOutput::Changed { id: id("new") }]);
+    dialogs.handle_message(&session(), PermissionMessage::Request(request("new")), secs(1));
+    dialogs.forget_unlisted(&session(), &[id("kept"), id("new")].into());
+    assert_eq!(outputs(&mut dialogs), [DialogOutput::Changed { id: id("new") }, removed(Removed::Forgotten)]);
     let shown = dialogs.dialogs().into_iter().map(|(id, _)| id.as_str());
     assert_eq!(shown.collect::<Vec<_>>(), ["kept", "answered", "new"]);
     let unknown = Err(AnswerFailed::Refused(AnswerError::UnknownRequest));
-    dialogs.handle_answered(&id("answered"), unknown, secs(1));
+    dialogs.handle_answered(&response("answered", ALLOW), unknown, secs(1));
     assert_eq!(outputs(&mut dialogs), [DialogOutput::Removed { id: id("answered"), why: Removed::Forgotten }]);
 }
 

@@ -27,6 +27,7 @@ use reattach_core::wire;
 
 /// The children of each folder, from the lowest rank up. A child imports only siblings of lower ranks.
 const RANKS: &[(&str, &[&[&str]])] = &[
+    ("hub", &[&["call"], &["watcher"]]),
     ("id", &[&["error"], &["name"], &["session"]]),
     ("messages", &[&["error"], &["permission"]]),
     ("permission", &[&["config", "event"], &["broker", "dialogs"]]),
@@ -52,7 +53,7 @@ const RANKS: &[(&str, &[&[&str]])] = &[
             &["arrivals"],
         ],
     ),
-    ("session", &[&["config", "id"], &["log", "ownership", "event", "follower"]]),
+    ("session", &[&["config", "id"], &["log", "ownership", "event"], &["feed", "follower"]]),
     ("client", &[&["config", "event", "input", "state", "handshake"], &["output", "view"], &["commands"]]),
     (
         "server",

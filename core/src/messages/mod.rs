@@ -6,6 +6,7 @@ mod permission;
 
 pub use self::error::MessageError;
 pub use self::permission::Choice;
+pub use self::permission::MAX_TEXT;
 pub use self::permission::PermissionId;
 pub use self::permission::PermissionMessage;
 pub use self::permission::PermissionRequest;

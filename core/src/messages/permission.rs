@@ -36,6 +36,11 @@ impl PermissionId {
     pub fn as_str(&self) -> &str {
         self.0.as_str()
     }
+
+    pub(crate) fn read(fields: &Fields<'_>, key: &'static str) -> Result<Self, DecodeError> {
+        let text = fields.string(key)?.ok_or_else(|| fields.missing(key))?;
+        Self::new(&text).map_err(|error| fields.bad(key, Problem::Id(error)))
+    }
 }
 
 impl fmt::Display for PermissionId {
@@ -105,6 +110,20 @@ pub struct PermissionResponse {
     pub choice: Choice,
 }
 
+impl PermissionResponse {
+    /// Reads what it says from an object, whatever the object's type is.
+    pub(crate) fn read(fields: &Fields<'_>) -> Result<Self, MessageError> {
+        let request_id = PermissionId::read(fields, "requestId")?;
+        let updated_input = fields.raw("updatedInput")?.filter(|raw| *raw != "null").map(Payload::of_known_parts);
+        let choice = match (decision(fields)?, updated_input) {
+            (true, updated_input) => Choice::Allow { updated_input },
+            (false, None) => Choice::Deny,
+            (false, Some(_)) => return Err(MessageError::InputWithoutAllowance),
+        };
+        Ok(Self { request_id, choice })
+    }
+}
+
 /// Any of the messages.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -152,7 +171,7 @@ const QUEUE_STATUS: &str = "permission-queue-status";
 const ALLOW: &str = "allow";
 const DENY: &str = "deny";
 /// The longest name of a tool, time, and name of who decided, in bytes.
-const MAX_TEXT: usize = 256;
+pub const MAX_TEXT: usize = 256;
 
 impl PermissionMessage {
     /// Reads a message.
@@ -165,18 +184,22 @@ impl PermissionMessage {
         let kind = fields.string("type")?.ok_or_else(|| fields.missing("type"))?;
         Ok(match &*kind {
             REQUEST => Self::Request(read_request(fields.named(REQUEST))?),
-            RESPONSE => Self::Response(read_response(fields.named(RESPONSE))?),
+            RESPONSE => Self::Response(PermissionResponse::read(&fields.named(RESPONSE))?),
             TIMEOUT => {
                 let fields = fields.named(TIMEOUT);
-                let (request_id, tool_name) = (id(&fields, "requestId")?, text(&fields, "toolName")?);
+                let (request_id, tool_name) = (PermissionId::read(&fields, "requestId")?, text(&fields, "toolName")?);
                 Self::Timeout { request_id, tool_name }
             }
             RESOLVED => {
                 let fields = fields.named(RESOLVED);
                 let is_allowed = decision(&fields)?;
-                Self::Resolved { request_id: id(&fields, "requestId")?, is_allowed, by: fields.short("by", MAX_TEXT)? }
+                Self::Resolved {
+                    request_id: PermissionId::read(&fields, "requestId")?,
+                    is_allowed,
+                    by: fields.short("by", MAX_TEXT)?,
+                }
             }
-            CANCELLED => Self::Cancelled { request_id: id(&fields.named(CANCELLED), "requestId")? },
+            CANCELLED => Self::Cancelled { request_id: PermissionId::read(&fields.named(CANCELLED), "requestId")? },
             QUEUE_STATUS => {
                 let fields = fields.named(QUEUE_STATUS);
                 let count = |key| fields.number(key, Some)?.ok_or_else(|| fields.missing(key));
@@ -255,24 +278,13 @@ fn push_json(out: &mut String, key: &str, json: &str) {
 fn read_request(fields: Fields<'_>) -> Result<PermissionRequest, MessageError> {
     let json = |key| fields.raw(key).map(|raw| raw.map(Payload::of_known_parts));
     Ok(PermissionRequest {
-        id: id(&fields, "id")?,
+        id: PermissionId::read(&fields, "id")?,
         tool_name: text(&fields, "toolName")?,
         input: json("input")?.ok_or_else(|| fields.missing("input"))?,
         context: json("context")?.unwrap_or_else(|| Payload::of_known_parts("null")),
         timestamp: text(&fields, "timestamp")?,
         remaining: fields.number("remaining", |millis| Some(Duration::from_millis(millis)))?,
     })
-}
-
-fn read_response(fields: Fields<'_>) -> Result<PermissionResponse, MessageError> {
-    let request_id = id(&fields, "requestId")?;
-    let updated_input = fields.raw("updatedInput")?.filter(|raw| *raw != "null").map(Payload::of_known_parts);
-    let choice = match (decision(&fields)?, updated_input) {
-        (true, updated_input) => Choice::Allow { updated_input },
-        (false, None) => Choice::Deny,
-        (false, Some(_)) => return Err(MessageError::InputWithoutAllowance),
-    };
-    Ok(PermissionResponse { request_id, choice })
 }
 
 /// Whether something is allowed: only the one word for it says so.
@@ -283,11 +295,6 @@ fn decision(fields: &Fields<'_>) -> Result<bool, DecodeError> {
         Some(_) => Err(fields.bad("decision", Problem::Range)),
         None => Err(fields.missing("decision")),
     }
-}
-
-fn id(fields: &Fields<'_>, key: &'static str) -> Result<PermissionId, DecodeError> {
-    let text = fields.string(key)?.ok_or_else(|| fields.missing(key))?;
-    PermissionId::new(&text).map_err(|error| fields.bad(key, Problem::Id(error)))
 }
 
 fn text(fields: &Fields<'_>, key: &'static str) -> Result<String, DecodeError> {

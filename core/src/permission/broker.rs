@@ -19,6 +19,7 @@ use crate::expiring::ExpiringMap;
 use crate::id::ConnectionId;
 use crate::id::SessionId;
 use crate::messages::Choice;
+use crate::messages::MAX_TEXT;
 use crate::messages::PermissionId;
 use crate::messages::PermissionMessage;
 use crate::messages::PermissionRequest;
@@ -28,6 +29,7 @@ use crate::permission::event::AnswerError;
 use crate::permission::event::Answered;
 use crate::permission::event::BrokerOutput;
 use crate::permission::event::DenyReason;
+use crate::permission::event::MAX_DEPTH;
 use crate::permission::event::PermissionMisuse;
 use crate::permission::event::Verdict;
 use crate::time::Clock;
@@ -42,8 +44,8 @@ pub struct Broker {
     open: ExpiringMap<PermissionId, Open>,
     /// The open ones of each session, in the order in which they were asked.
     by_session: BTreeMap<SessionId, Vec<PermissionId>>,
-    /// What became of the others, as long as that is known.
-    decided: ExpiringMap<PermissionId, Decided>,
+    /// What became of the others, and of which session they were, as long as that is known.
+    decided: ExpiringMap<PermissionId, (SessionId, Decided)>,
     outputs: VecDeque<BrokerOutput>,
 }
 
@@ -94,11 +96,21 @@ impl Broker {
         if self.open.get(&id).is_some() || self.decided.get(&id).is_some() {
             return Err(PermissionMisuse::IdInUse);
         }
-        let of_session = self.by_session.entry(session.clone()).or_default();
+        let of_session = self.by_session.get(&session).map_or(&[][..], |ids| ids);
         if of_session.len() >= limit {
             return Err(PermissionMisuse::TooMany { limit });
         }
-        of_session.push(id.clone());
+        let held = of_session.iter().filter_map(|id| self.open.get(id)).map(|open| size(&open.request)).sum::<u64>();
+        if request.tool_name.len().max(request.timestamp.len()) > MAX_TEXT {
+            return Err(PermissionMisuse::TextTooLong);
+        }
+        if request.input.is_deeper_than(MAX_DEPTH) || request.context.is_deeper_than(MAX_DEPTH) {
+            return Err(PermissionMisuse::TooDeep);
+        }
+        if held + size(&request) > self.config.max_bytes {
+            return Err(PermissionMisuse::TooLarge { limit: self.config.max_bytes });
+        }
+        self.by_session.entry(session.clone()).or_default().push(id.clone());
         let expires = now + timeout.unwrap_or(self.config.timeout);
         let request = PermissionRequest { remaining: Some(expires - now), ..request };
         let message = PermissionMessage::Request(request.clone());
@@ -122,7 +134,7 @@ impl Broker {
     ) -> Result<Answered, AnswerError> {
         let now = self.clock.advance(now);
         let PermissionResponse { request_id: id, choice } = response;
-        if let Some(decided) = self.decided.get(&id) {
+        if let Some((_, decided)) = self.decided.get(&id) {
             return match decided {
                 _ if !may_answer => Err(AnswerError::Forbidden),
                 Decided::By(who, is_allowed) if *who == by && *is_allowed == choice.is_allow() => {
@@ -223,19 +235,20 @@ impl Broker {
         soonest([self.open.poll_timeout(), self.decided.poll_timeout()])
     }
 
-    /// The session that a question belongs to, while it is open.
+    /// The session that a question belongs to, while it is known.
     #[must_use]
     pub fn session_of(&self, id: &PermissionId) -> Option<&SessionId> {
-        self.open.get(id).map(|open| &open.session)
+        let open = self.open.get(id).map(|open| &open.session);
+        open.or_else(|| self.decided.get(id).map(|(session, _)| session))
     }
 
     /// The open questions of a session, in the order in which they were asked, with the time that is left: for somebody who comes
     /// back, or comes late.
-    pub fn open(&self, session: &SessionId) -> impl Iterator<Item = PermissionRequest> {
-        let now = self.clock.now();
+    pub fn open(&self, session: &SessionId, now: Instant) -> impl Iterator<Item = PermissionRequest> {
+        let now = now.max(self.clock.now());
         let ids = self.by_session.get(session).into_iter().flatten();
         ids.filter_map(move |id| {
-            let remaining = self.open.expires(id).map(|at| at - now);
+            let remaining = self.open.expires(id).map(|at| at.max(now) - now);
             self.open.get(id).map(|open| PermissionRequest { remaining, ..open.request.clone() })
         })
     }
@@ -269,7 +282,7 @@ impl Broker {
                 self.by_session.remove(&open.session);
             }
         }
-        self.decided.insert(id.clone(), decided, self.clock.now() + self.config.remembered);
+        self.decided.insert(id.clone(), (open.session.clone(), decided), self.clock.now() + self.config.remembered);
         while self.decided.len() > self.config.max_remembered {
             self.decided.take_soonest();
         }
@@ -284,4 +297,9 @@ impl Broker {
         let (pending, processing) = self.status(&session);
         self.publish(session, PermissionMessage::QueueStatus { pending, processing });
     }
+}
+
+/// What a question takes, but for its names.
+fn size(request: &PermissionRequest) -> u64 {
+    (request.input.len() + request.context.len()) as u64
 }

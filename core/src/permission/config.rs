@@ -10,6 +10,9 @@ pub struct BrokerConfig {
     pub timeout: Duration,
     /// The most open questions of one session. Default 100.
     pub max_open: usize,
+    /// The most bytes that the open questions of one session ask about. Default 512 KiB: all of them together go to who begins to
+    /// watch, in one message.
+    pub max_bytes: u64,
     /// How long it is known what became of a question. Default 10 min: whoever answers late is told.
     pub remembered: Duration,
     /// Of how many questions that is known at most. Default 1,000; of more the oldest go.
@@ -21,6 +24,7 @@ impl Default for BrokerConfig {
         Self {
             timeout: Duration::from_secs(300),
             max_open: 100,
+            max_bytes: 512 * 1024,
             remembered: Duration::from_secs(600),
             max_remembered: 1_000,
         }

@@ -62,6 +62,8 @@ pub struct Dialog {
     number: u64,
     /// When an answer has to be confirmed, or is sent again.
     due: Deadline,
+    /// Whether another answer was given before this one, and may have been taken.
+    has_changed: bool,
 }
 
 /// Where a dialog stands.
@@ -130,11 +132,13 @@ impl Dialogs {
             PermissionMessage::Timeout { request_id, .. } => self.remove(&request_id, Removed::TimedOut),
             PermissionMessage::Cancelled { request_id } => self.remove(&request_id, Removed::Cancelled),
             PermissionMessage::Resolved { request_id, is_allowed, by } => {
-                let own = self.dialogs.get(&request_id).and_then(|dialog| dialog.status.choice());
+                // Where several were sent, only what comes back for them tells which was taken.
+                let own = self.dialogs.get(&request_id).filter(|dialog| !dialog.has_changed);
+                let own = own.and_then(|dialog| dialog.status.choice());
                 let is_own = own.is_some_and(|own| own.is_allow() == is_allowed) && by == Some(self.me.to_string());
                 let why = match own {
                     Some(choice) if is_own => Removed::Confirmed(choice.clone()),
-                    Some(_) | None => Removed::DecidedElsewhere { is_allowed, by },
+                    Some(_) | None => Removed::Decided { is_allowed, by },
                 };
                 self.remove(&request_id, why);
             }
@@ -142,20 +146,15 @@ impl Dialogs {
         }
     }
 
-    /// Takes in all the open questions of a session, after something of it was missed: what is not among them is no longer there.
-    /// An answer that is on its way stays until it is known what became of it.
-    pub fn resync(&mut self, session: &SessionId, open: Vec<PermissionRequest>, now: Instant) {
-        let now = self.clock.advance(now);
-        let listed: BTreeSet<_> = open.iter().map(|request| request.id.clone()).collect();
+    /// Only these questions of a session are open, after something of it was missed: the others are no longer there. An answer that
+    /// is on its way stays until it is known what became of it.
+    pub fn forget_unlisted(&mut self, session: &SessionId, listed: &BTreeSet<PermissionId>) {
         let is_over = |(id, dialog): (&PermissionId, &Dialog)| {
             let is_in_flight = dialog.status.is_in_flight();
             (dialog.session == *session && !is_in_flight && !listed.contains(id)).then(|| id.clone())
         };
         for id in self.dialogs.iter().filter_map(is_over).collect::<Vec<_>>() {
             self.remove(&id, Removed::Forgotten);
-        }
-        for request in open {
-            self.add(session, request, now);
         }
     }
 
@@ -179,25 +178,31 @@ impl Dialogs {
     pub fn answer(&mut self, id: &PermissionId, choice: Choice, now: Instant) -> Result<(), DialogMisuse> {
         let now = self.clock.advance(now);
         let dialog = self.dialogs.get(id).ok_or(DialogMisuse::UnknownInteraction)?;
-        match dialog.status {
-            Status::Sending { .. } | Status::Retrying { .. } => Err(DialogMisuse::AlreadySending),
-            Status::Pending | Status::Failed { .. } => {
-                self.send(id, choice, 0, now);
-                Ok(())
-            }
+        if dialog.status.is_in_flight() {
+            return Err(DialogMisuse::AlreadySending);
         }
+        let is_another = dialog.status.choice().is_some_and(|before| *before != choice);
+        if let Some(dialog) = self.dialogs.get_mut(id) {
+            dialog.has_changed |= is_another;
+        }
+        self.send(id, choice, 0, now);
+        Ok(())
     }
 
-    /// What came back for an answer. It counts whenever it comes; for a dialog that is no longer there it means nothing.
-    pub fn handle_answered(&mut self, id: &PermissionId, result: Result<(), AnswerFailed>, now: Instant) {
+    /// What came back for an answer that was to be sent. It counts whenever it comes; for a dialog that is no longer there it means
+    /// nothing.
+    pub fn handle_answered(&mut self, answer: &PermissionResponse, result: Result<(), AnswerFailed>, now: Instant) {
         let now = self.clock.advance(now);
+        let PermissionResponse { request_id: id, choice } = answer;
         let Some(dialog) = self.dialogs.get(id) else { return };
-        let Some(choice) = dialog.status.choice() else { return };
+        let is_current = dialog.status.choice() == Some(choice);
         let why = match result {
+            // It is this answer that was taken, whatever was chosen after it.
             Ok(()) => Removed::Confirmed(choice.clone()),
+            Err(AnswerFailed::NotConfirmed) if !is_current => return,
             Err(AnswerFailed::NotConfirmed) => return self.fail(id, now),
             Err(AnswerFailed::Refused(AnswerError::AlreadyResolved { is_allowed, by })) => {
-                Removed::DecidedElsewhere { is_allowed, by: Some(by.to_string()) }
+                Removed::Decided { is_allowed, by: Some(by.to_string()) }
             }
             Err(AnswerFailed::Refused(AnswerError::Expired)) => Removed::TimedOut,
             Err(AnswerFailed::Refused(AnswerError::Cancelled)) => Removed::Cancelled,
@@ -265,8 +270,11 @@ impl Dialogs {
             return;
         }
         self.numbers += 1;
-        let (number, due, session) = (self.numbers, Deadline::UNARMED, session.clone());
-        self.dialogs.insert(id.clone(), Dialog { session, request, expires, status: Status::Pending, number, due });
+        let (number, due, session, has_changed) = (self.numbers, Deadline::UNARMED, session.clone(), false);
+        self.dialogs.insert(
+            id.clone(),
+            Dialog { session, request, expires, status: Status::Pending, number, due, has_changed },
+        );
         self.outputs.push_back(DialogOutput::Changed { id });
     }
 

@@ -92,6 +92,9 @@ pub enum AnswerError {
     Forbidden,
 }
 
+/// The most levels of arrays and objects in what a question asks about: the response in which it is shown takes four more.
+pub const MAX_DEPTH: usize = crate::wire::MAX_DEPTH - 4;
+
 /// What the caller of a command of the broker did wrong. The command changed nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
@@ -105,6 +108,21 @@ pub enum PermissionMisuse {
         /// The bound.
         limit: usize,
     },
+    /// The open questions of this session would be too much to be shown to somebody.
+    #[error("the open questions of this session would have more than {limit} bytes")]
+    TooLarge {
+        /// The bound.
+        limit: u64,
+    },
+    /// Its input or context is nested deeper than [`MAX_DEPTH`].
+    #[error("nested deeper than {} levels", MAX_DEPTH)]
+    TooDeep,
+    /// The name of the tool or the time is longer than [`MAX_TEXT`](crate::messages::MAX_TEXT).
+    #[error("the name of the tool or the time has more than {} bytes", crate::messages::MAX_TEXT)]
+    TextTooLong,
+    /// There is no such session.
+    #[error("there is no such session")]
+    UnknownSession,
     /// No question of this name is open.
     #[error("no question of this name is open")]
     NotOpen,
@@ -141,8 +159,8 @@ pub enum DialogOutput {
 pub enum Removed {
     /// The server has taken this answer.
     Confirmed(Choice),
-    /// It was decided by another answer.
-    DecidedElsewhere {
+    /// It was decided by another answer than this dialog's last.
+    Decided {
         /// Whether it was allowed.
         is_allowed: bool,
         /// Who decided, as the server calls them, where it says so.

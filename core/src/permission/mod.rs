@@ -25,6 +25,7 @@ pub use self::event::BrokerOutput;
 pub use self::event::DenyReason;
 pub use self::event::DialogMisuse;
 pub use self::event::DialogOutput;
+pub use self::event::MAX_DEPTH;
 pub use self::event::PermissionMisuse;
 pub use self::event::Removed;
 pub use self::event::Verdict;

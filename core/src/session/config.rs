@@ -8,6 +8,9 @@ use core::time::Duration;
 pub struct Config {
     /// What each session keeps of its events.
     pub log: LogLimits,
+    /// The most bytes of one event or snapshot. Default 512 KiB. Choose no more than the smallest payload that any client takes, less
+    /// 64 bytes: what is larger cannot be sent, and is a gap to who watches.
+    pub max_event: u64,
     /// How long a suspended session waits to be taken up again. Default 10 min: a page in the background, as for connections.
     pub suspended_ttl: Duration,
     /// The most sessions. Default 10,000.
@@ -39,6 +42,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             log: LogLimits::default(),
+            max_event: 512 * 1024,
             suspended_ttl: Duration::from_secs(600),
             max_sessions: 10_000,
             max_observers: 1_000,

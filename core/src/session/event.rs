@@ -63,19 +63,33 @@ pub struct Pulled {
     pub payload: Payload,
 }
 
+/// From where a session is to be watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum WatchFrom {
+    /// From the snapshot, or from the first event.
+    Start,
+    /// What comes from now on.
+    Now,
+    /// What comes after this; from the snapshot, where that is not kept any more.
+    After(Cursor),
+}
+
 /// Where watching begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[must_use = "a gap is watched by nobody"]
 pub enum Watch {
-    /// What comes after this is sent.
+    /// What comes after this is sent, with the snapshot before it where there has to be one.
     From(Cursor),
-    /// What comes after the cursor is not kept any more, or is of another life of the session. Nothing is watched: take a snapshot
-    /// of the session, and watch from there.
+    /// What comes after the cursor is not kept any more, or is of another life of the session, and there is no snapshot that bridges
+    /// it. Nothing is watched.
     Gap {
         /// Where the session is now.
         end: Cursor,
     },
 }
+
+/// The most levels of arrays and objects in an event: the message around it is one more.
+pub const MAX_DEPTH: usize = crate::wire::MAX_DEPTH - 1;
 
 /// What the caller of a command did wrong. The command changed nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
@@ -96,6 +110,17 @@ pub enum SessionMisuse {
     /// Another owner has replaced this one.
     #[error("another owner has taken the session over")]
     Replaced,
+    /// An event or a snapshot is larger than may be.
+    #[error("it has {len} bytes, and {limit} are the most")]
+    TooLarge {
+        /// Its length in bytes.
+        len: u64,
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// An event or a snapshot is nested too deep to stand in a message.
+    #[error("nested deeper than {} levels", MAX_DEPTH)]
+    TooDeep,
     /// As many as may be are there.
     #[error("there are {limit} of them, which is as many as may be")]
     TooMany {

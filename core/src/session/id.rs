@@ -51,6 +51,12 @@ pub struct Cursor {
 pub struct Generation(pub(super) u64);
 
 impl Generation {
+    /// The owner of this number, as it says itself.
+    #[must_use]
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+
     /// The plain number.
     #[must_use]
     pub const fn get(self) -> u64 {

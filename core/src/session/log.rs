@@ -25,6 +25,28 @@ pub struct Log {
     bytes: u64,
 }
 
+/// What an event is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// What the application says it is.
+    Application,
+    /// A permission: it is one of the [messages about permissions](crate::messages::PermissionMessage).
+    Permission,
+}
+
+impl Kind {
+    /// What stands before the event on the wire.
+    pub(super) const PERMISSION: &'static str = "\"permission\"";
+
+    /// The same, and what stands between.
+    const fn prefix(self) -> &'static str {
+        match self {
+            Self::Application => "",
+            Self::Permission => "\"permission\",",
+        }
+    }
+}
+
 /// What stands behind a cursor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next<'a> {
@@ -44,11 +66,11 @@ impl Log {
     }
 
     /// Adds an event, and drops what is beyond the bounds then. Returns its number.
-    pub fn append(&mut self, event: &Payload, now: Instant) -> Offset {
+    pub fn append(&mut self, kind: Kind, event: &Payload, now: Instant) -> Offset {
         self.last = self.last.next();
         // The observers of a session all get the same text.
-        let mut text = String::with_capacity(event.len() + 24);
-        write!(text, "[{},{}]", self.last, event.as_str()).expect("a string takes all");
+        let mut text = String::with_capacity(event.len() + 40);
+        write!(text, "[{},{}{}]", self.last, kind.prefix(), event.as_str()).expect("a string takes all");
         self.bytes += text.len() as u64;
         self.events.push_back((now, Payload::of_known_parts(&text)));
         while self.events.len() > self.limits.count.max(1) || (self.bytes > self.limits.bytes && self.events.len() > 1)

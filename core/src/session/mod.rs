@@ -7,12 +7,16 @@
 //!
 //! | message in the lane `session/<id>` | meaning |
 //! |---|---|
+//! | `["tag"]` | here begins what was asked for under this tag; what came before was for another watch |
+//! | `["tag",{"any":"JSON"}]` | the same, with a snapshot of the session up to there |
 //! | `[17,{"any":"JSON"}]` | event 17 |
+//! | `[17,"permission",{"type":"permission-request"}]` | event 17, which is about a permission |
 //! | `[null]` | what comes next is not kept any more; nothing more comes before the session is watched again |
 //! | `[]` | the session has ended |
 
 mod config;
 mod event;
+mod feed;
 mod follower;
 mod id;
 mod log;
@@ -28,8 +32,10 @@ use core::ops::Bound;
 use crate::deadline::soonest;
 use crate::id::ConnectionId;
 use crate::id::Epoch;
+use crate::id::Name;
 use crate::id::Principal;
 use crate::id::SessionId;
+use crate::session::feed::Feed;
 use crate::time::Clock;
 use crate::time::Instant;
 use crate::wire::Payload;
@@ -38,14 +44,17 @@ pub use self::config::Config;
 pub use self::config::LogLimits;
 pub use self::event::Detached;
 pub use self::event::Event;
+pub use self::event::MAX_DEPTH;
 pub use self::event::Pulled;
 pub use self::event::SessionMisuse;
 pub use self::event::Watch;
+pub use self::event::WatchFrom;
 pub use self::follower::Followed;
 pub use self::follower::Follower;
 pub use self::id::Cursor;
 pub use self::id::Generation;
 pub use self::id::Offset;
+pub use self::log::Kind;
 pub use self::log::Log;
 pub use self::log::Next;
 pub use self::ownership::Ownership;
@@ -71,6 +80,8 @@ struct Session {
     log: Log,
     ownership: Ownership,
     observers: BTreeSet<ConnectionId>,
+    /// What the application says that everything up to a place amounts to.
+    snapshot: Option<(Cursor, Payload)>,
     /// What stands in the table of timers for it.
     timer: Option<Instant>,
 }
@@ -85,14 +96,6 @@ struct Observer {
     last: Option<SessionId>,
     /// What it owns or takes up.
     held: BTreeSet<SessionId>,
-}
-
-/// How far a connection has been given a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Feed {
-    After(Cursor),
-    /// The session has ended, which is still to be said.
-    Over,
 }
 
 /// A session that is being taken up: see [`Sessions::begin_resume`].
@@ -145,6 +148,13 @@ impl Sessions {
         }
     }
 
+    /// What was pulled for a connection could not be sent. It is told of a gap, and watches no more.
+    pub fn handle_unsent(&mut self, connection: ConnectionId, id: &SessionId) {
+        if let Some(observer) = self.connections.get_mut(&connection) {
+            observer.watched.insert(id.clone(), Feed::Lost);
+        }
+    }
+
     /// A connection is gone for good. What only it owned is detached, each session by itself; what another has taken over, or
     /// takes up, or what sleeps, is not. A second time changes nothing.
     pub fn handle_gone(&mut self, connection: ConnectionId) {
@@ -177,8 +187,8 @@ impl Sessions {
             return Err(SessionMisuse::TooMany { limit });
         }
         let log = Log::new(self.config.log, epoch);
-        let (ownership, observers, timer) = (Ownership::default(), BTreeSet::new(), None);
-        self.sessions.insert(id, Session { principal, log, ownership, observers, timer });
+        let (ownership, observers, snapshot, timer) = (Ownership::default(), BTreeSet::new(), None, None);
+        self.sessions.insert(id, Session { principal, log, ownership, observers, snapshot, timer });
         Ok(())
     }
 
@@ -207,16 +217,39 @@ impl Sessions {
     ///
     /// # Errors
     ///
-    /// [`SessionMisuse::UnknownSession`].
-    pub fn append(&mut self, id: &SessionId, event: &Payload, now: Instant) -> Result<Offset, SessionMisuse> {
+    /// [`SessionMisuse::UnknownSession`], [`SessionMisuse::TooLarge`], [`SessionMisuse::TooDeep`].
+    pub fn append(
+        &mut self,
+        id: &SessionId,
+        kind: Kind,
+        event: &Payload,
+        now: Instant,
+    ) -> Result<Offset, SessionMisuse> {
         let now = self.clock.advance(now);
+        if kind == Kind::Application {
+            self.check(event)?;
+        }
         let session = self.sessions.get_mut(id).ok_or(SessionMisuse::UnknownSession)?;
-        let offset = session.log.append(event, now);
+        let offset = session.log.append(kind, event, now);
         self.rearm(id);
         Ok(offset)
     }
 
-    /// Has a connection watch a session, from a cursor on, or from now on. Watching again begins there instead.
+    /// Says what everything up to now amounts to, for those who come when the log does not reach back far enough. A snapshot serves
+    /// as long as the log keeps what comes after it: renew it at least that often.
+    ///
+    /// # Errors
+    ///
+    /// As [`Sessions::append`].
+    pub fn set_snapshot(&mut self, id: &SessionId, snapshot: Payload) -> Result<(), SessionMisuse> {
+        self.check(&snapshot)?;
+        let session = self.sessions.get_mut(id).ok_or(SessionMisuse::UnknownSession)?;
+        session.snapshot = Some((session.log.end(), snapshot));
+        Ok(())
+    }
+
+    /// Has a connection watch a session. Watching again begins there instead. `tag` is what the connection calls this watch: what
+    /// comes behind the message that repeats it is of this watch and of no other.
     ///
     /// # Errors
     ///
@@ -226,15 +259,15 @@ impl Sessions {
         &mut self,
         connection: ConnectionId,
         id: &SessionId,
-        from: Option<Cursor>,
+        from: WatchFrom,
+        tag: Name,
     ) -> Result<Watch, SessionMisuse> {
         let (session, observer) = self.both(connection, id)?;
-        let end = session.log.end();
-        let from = from.unwrap_or(end);
-        if session.log.after(from) == Next::Gone {
+        let Some((after, snapshot)) = session.begin(from) else {
+            let end = session.log.end();
             self.unwatch(connection, id);
             return Ok(Watch::Gap { end });
-        }
+        };
         let (watching, watched) = (session.observers.len(), observer.watched.len());
         let is_new = !session.observers.contains(&connection);
         let (max_observers, max_watched) = (self.config.max_observers, self.config.max_watched);
@@ -248,9 +281,9 @@ impl Sessions {
             session.observers.insert(connection);
         }
         if let Some(observer) = self.connections.get_mut(&connection) {
-            observer.watched.insert(id.clone(), Feed::After(from));
+            observer.watched.insert(id.clone(), Feed::Begin { tag, after, snapshot });
         }
-        Ok(Watch::From(from))
+        Ok(Watch::From(after))
     }
 
     /// Has a connection watch a session no more. Not watching is no fault.
@@ -368,24 +401,15 @@ impl Sessions {
             None => (watched.range::<SessionId, _>(..), None),
         };
         for (id, feed) in behind.chain(then.into_iter().flatten()) {
-            let next = match feed {
-                Feed::Over => Some((Payload::of_known_parts("[]"), None)),
-                Feed::After(cursor) => match self.sessions.get(id).map(|session| session.log.after(*cursor)) {
-                    Some(Next::Nothing) => None,
-                    Some(Next::Event(offset, event)) => {
-                        Some((event.clone(), Some(Feed::After(Cursor { offset, ..*cursor }))))
-                    }
-                    Some(Next::Gone) | None => Some((Payload::of_known_parts("[null]"), None)),
-                },
-            };
+            let next = feed.next(self.sessions.get(id).map(|session| &session.log));
             let Some((payload, feed)) = next.filter(|(payload, _)| takes(id, payload.len())) else { continue };
-            let id = id.clone();
+            let (id, is_last) = (id.clone(), feed.is_none());
             match feed {
                 Some(feed) => _ = observer.watched.insert(id.clone(), feed),
                 None => _ = observer.watched.remove(&id),
             }
             observer.last = Some(id.clone());
-            if feed.is_none() {
+            if is_last {
                 self.forget_observer(&id, connection);
             }
             return Some(Pulled { session: id, payload });
@@ -430,6 +454,19 @@ impl Sessions {
         observers.copied().filter(|observer| self.is_reachable(*observer))
     }
 
+    /// Whether a connection has to do with a session: it watches it, owns it or takes it up.
+    #[must_use]
+    pub fn is_involved(&self, connection: ConnectionId, id: &SessionId) -> bool {
+        let session = self.sessions.get(id);
+        session.is_some_and(|session| session.observers.contains(&connection) || session.ownership.concerns(connection))
+    }
+
+    /// Whom a session belongs to.
+    #[must_use]
+    pub fn principal(&self, id: &SessionId) -> Option<&Principal> {
+        self.sessions.get(id).map(|session| &session.principal)
+    }
+
     /// Who watches a session.
     #[must_use]
     pub fn observers(&self, id: &SessionId) -> usize {
@@ -465,6 +502,14 @@ impl Sessions {
         let session = self.sessions.get(id).ok_or(SessionMisuse::UnknownSession)?;
         let observer = self.connections.get(&connection).ok_or(SessionMisuse::UnknownConnection)?;
         if session.principal == observer.principal { Ok((session, observer)) } else { Err(SessionMisuse::Forbidden) }
+    }
+
+    fn check(&self, event: &Payload) -> Result<(), SessionMisuse> {
+        let (len, limit) = (event.len() as u64, self.config.max_event);
+        if len > limit {
+            return Err(SessionMisuse::TooLarge { len, limit });
+        }
+        if event.is_deeper_than(MAX_DEPTH) { Err(SessionMisuse::TooDeep) } else { Ok(()) }
     }
 
     fn forget_observer(&mut self, id: &SessionId, connection: ConnectionId) {
@@ -505,6 +550,26 @@ impl Sessions {
         let is_held = self.sessions.get(id).is_some_and(|session| session.ownership.concerns(connection));
         if let Some(observer) = self.connections.get_mut(&connection).filter(|_| !is_held) {
             observer.held.remove(id);
+        }
+    }
+}
+
+impl Session {
+    /// After what a watch begins, and with what; `None` where that is not kept any more.
+    fn begin(&self, from: WatchFrom) -> Option<(Cursor, Option<Payload>)> {
+        let is_kept = |after: &Cursor| self.log.after(*after) != Next::Gone;
+        let snapshot = || self.snapshot.clone().filter(|(after, _)| is_kept(after));
+        let with_snapshot = || snapshot().map(|(after, payload)| (after, Some(payload)));
+        let plain = match from {
+            WatchFrom::Now => return Some((self.log.end(), None)),
+            WatchFrom::Start => Cursor { offset: Offset::ZERO, ..self.log.end() },
+            WatchFrom::After(cursor) => cursor,
+        };
+        let plain = Some(plain).filter(is_kept).map(|after| (after, None));
+        match from {
+            // What a snapshot says need not be told event by event.
+            WatchFrom::Start => with_snapshot().or(plain),
+            WatchFrom::After(_) | WatchFrom::Now => plain.or_else(with_snapshot),
         }
     }
 }

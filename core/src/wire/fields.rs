@@ -158,7 +158,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    pub(super) fn bool(&self, key: &'static str) -> Result<Option<bool>, DecodeError> {
+    pub(crate) fn bool(&self, key: &'static str) -> Result<Option<bool>, DecodeError> {
         self.value(key, "true or false")
     }
 
@@ -201,12 +201,12 @@ impl<'a> Fields<'a> {
     }
 
     /// An identifier that must be there.
-    pub(super) fn required_id<T: FromStr<Err = IdError>>(&self, key: &'static str) -> Result<T, DecodeError> {
+    pub(crate) fn required_id<T: FromStr<Err = IdError>>(&self, key: &'static str) -> Result<T, DecodeError> {
         self.id(key)?.ok_or_else(|| self.missing(key))
     }
 
     /// An object within the object.
-    pub(super) fn object(&self, key: &'static str) -> Result<Option<Self>, DecodeError> {
+    pub(crate) fn object(&self, key: &'static str) -> Result<Option<Self>, DecodeError> {
         match self.raw(key)? {
             None | Some("null") => Ok(None),
             Some(text) => Self::parse(key, text).map(Some),
@@ -214,7 +214,7 @@ impl<'a> Fields<'a> {
     }
 
     /// An array, each value of which is read by `read`.
-    pub(super) fn array<T>(
+    pub(crate) fn array<T>(
         &self,
         key: &'static str,
         read: impl FnMut(&'a str) -> Result<T, DecodeError>,

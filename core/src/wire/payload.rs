@@ -101,6 +101,11 @@ impl Payload {
         self.0.len()
     }
 
+    /// Whether arrays and objects are nested deeper than this in it.
+    pub(crate) fn is_deeper_than(&self, limit: usize) -> bool {
+        is_deeper_than(&self.0, limit)
+    }
+
     /// Reads the value as a type.
     ///
     /// # Errors
