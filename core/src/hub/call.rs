@@ -209,10 +209,11 @@ impl Watched {
         let fields = Fields::parse("the result", result.as_str())?;
         let mut permissions = Vec::new();
         for text in fields.array("permissions", Ok)? {
-            match PermissionMessage::read(&Payload::of_known_parts(text))? {
-                PermissionMessage::Request(request) => permissions.push(request),
-                _ => return Err(fields.bad("permissions", Problem::Range).into()),
-            }
+            let message = PermissionMessage::read(&Payload::of_known_parts(text))?;
+            let PermissionMessage::Request(request) = message else {
+                return Err(fields.bad("permissions", Problem::Range).into());
+            };
+            permissions.push(request);
         }
         let count = |key| fields.number(key, Some).map(Option::unwrap_or_default);
         Ok(Self {

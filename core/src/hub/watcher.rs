@@ -228,11 +228,9 @@ impl Watcher {
     pub fn handle_response(&mut self, number: CallNo, result: Result<Payload, Failure>, now: Instant) {
         let now = self.clock.advance(now);
         if let Some(answer) = self.answers.remove(&number) {
-            let result = result.map(|_| ()).map_err(|failure| match failure {
-                Failure::Refused(error) => {
-                    call::read_answer_error(&error).map_or(AnswerFailed::NotConfirmed, AnswerFailed::Refused)
-                }
-                _ => AnswerFailed::NotConfirmed,
+            let result = result.map(|_| ()).map_err(|failure| {
+                let Failure::Refused(error) = failure else { return AnswerFailed::NotConfirmed };
+                call::read_answer_error(&error).map_or(AnswerFailed::NotConfirmed, AnswerFailed::Refused)
             });
             self.dialogs.handle_answered(&answer, result, now);
         } else if self.state == State::Asking(number) {
