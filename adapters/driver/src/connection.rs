@@ -15,9 +15,9 @@ use reattach_core::server::PeerEvent;
 use reattach_core::wire::CloseCode;
 use reattach_core::wire::Payload;
 
+use crate::events::Events;
 use crate::receipt::Receipt;
 use crate::received::Received;
-use crate::shared::Events;
 use crate::shared::Shared;
 use crate::watch::PeerState;
 use crate::watch::PeerWatch;

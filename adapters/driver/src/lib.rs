@@ -36,6 +36,7 @@ mod count;
 mod dial;
 mod drive;
 mod duplex;
+mod events;
 mod held;
 mod machine;
 #[cfg(feature = "metrics")]
@@ -84,6 +85,7 @@ pub use self::dial::UrlError;
 pub use self::duplex::Duplex;
 pub use self::duplex::MessageSink;
 pub use self::duplex::MessageStream;
+pub use self::events::Events;
 pub use self::mint::connection_key;
 #[cfg(feature = "proxy")]
 pub use self::proxy::{Proxy, ProxyError};
@@ -103,7 +105,7 @@ pub use self::server::Server;
 pub use self::server::ServerConfig;
 pub use self::server::Undrained;
 pub use self::server::Upgrade;
-pub use self::shared::Events;
+
 #[cfg(any(feature = "rustls-ring", feature = "rustls-aws-lc-rs"))]
 pub use self::tls::{ClientTls, ServerTls, TlsError};
 pub use self::typed::Mistyped;

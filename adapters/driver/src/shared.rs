@@ -5,7 +5,6 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -39,6 +38,8 @@ use reattach_core::time::Instant;
 use reattach_core::wire::Payload;
 use rustc_hash::FxHashMap;
 
+use crate::events::Events;
+use crate::events::Subscription;
 use crate::machine::Machine;
 use crate::mint;
 use crate::receipt::Promise;
@@ -495,7 +496,7 @@ impl<M: Machine> Shared<M> {
         } else {
             state.subscribers.push(Arc::downgrade(&subscription));
         }
-        Events(subscription)
+        Events::new(subscription)
     }
 
     pub(crate) fn stats(&self) -> Stats {
@@ -513,79 +514,5 @@ impl<M: Machine> Deciding for Shared<M> {
 
     fn extend(&self, handle: Handle, lease: Duration) -> Result<(), ApiMisuse> {
         self.command(|machine, now| machine.extend(handle, lease, now))
-    }
-}
-
-/// What a connection tells, from the moment of subscription on.
-///
-/// The newest [`Events::CAPACITY`] events wait to be read; older ones are dropped and counted.
-#[derive(Debug)]
-pub struct Events<E>(Arc<Subscription<E>>);
-
-#[derive(Debug)]
-pub(crate) struct Subscription<E> {
-    queue: Mutex<EventQueue<E>>,
-    arrived: Event,
-}
-
-#[derive(Debug)]
-struct EventQueue<E> {
-    events: VecDeque<E>,
-    missed: u64,
-    is_ended: bool,
-}
-
-impl<E> Subscription<E> {
-    fn new() -> Self {
-        let queue = EventQueue { events: VecDeque::new(), missed: 0, is_ended: false };
-        Self { queue: Mutex::new(queue), arrived: Event::new() }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, EventQueue<E>> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn push(&self, event: E) {
-        let mut queue = self.lock();
-        if queue.events.len() == Events::<E>::CAPACITY {
-            queue.events.pop_front();
-            queue.missed += 1;
-        }
-        queue.events.push_back(event);
-        drop(queue);
-        self.arrived.notify(usize::MAX);
-    }
-
-    fn end(&self) {
-        self.lock().is_ended = true;
-        self.arrived.notify(usize::MAX);
-    }
-}
-
-impl<E> Events<E> {
-    /// The most events that wait: the outcomes of more than a full outbox.
-    pub const CAPACITY: usize = 1_024;
-
-    /// The next event; `None` once the connection has ended and everything was read. Cancel-safe.
-    pub async fn next(&mut self) -> Option<E> {
-        loop {
-            let arrived = self.0.arrived.listen();
-            {
-                let mut queue = self.0.lock();
-                if let Some(event) = queue.events.pop_front() {
-                    return Some(event);
-                }
-                if queue.is_ended {
-                    return None;
-                }
-            }
-            arrived.await;
-        }
-    }
-
-    /// How many events were dropped because nobody read them.
-    #[must_use]
-    pub fn missed(&self) -> u64 {
-        self.0.lock().missed
     }
 }
