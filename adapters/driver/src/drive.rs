@@ -245,7 +245,8 @@ impl<M: Machine, O: Outside> Driver<M, O> {
                     }
                 }
             }
-            if !state.pump(now) && !state.close_if_due(now) {
+            let is_pumped = state.pump(now) | state.fill(now) | (may_deliver && state.clear_abandoned(now));
+            if !is_pumped && !state.close_if_due(now) {
                 break;
             }
         }
@@ -295,6 +296,7 @@ impl<M: Machine, O: Outside> Driver<M, O> {
             }
         }
         _ = state.pump(now);
+        _ = state.fill(now);
         self.meter.measure(|| state.machine.stats(), state.machine.is_attached());
         state.end_subscriptions();
         let woken = std::mem::take(&mut state.woken);

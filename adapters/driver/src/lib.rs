@@ -38,6 +38,7 @@ mod drive;
 mod duplex;
 mod events;
 mod held;
+mod hub;
 mod machine;
 #[cfg(feature = "metrics")]
 mod meter;
@@ -86,6 +87,10 @@ pub use self::duplex::Duplex;
 pub use self::duplex::MessageSink;
 pub use self::duplex::MessageStream;
 pub use self::events::Events;
+pub use self::hub::Hub;
+pub use self::hub::Question;
+pub use self::hub::Session;
+pub use self::hub::SessionWatch;
 pub use self::mint::connection_key;
 #[cfg(feature = "proxy")]
 pub use self::proxy::{Proxy, ProxyError};

@@ -40,6 +40,8 @@ use rustc_hash::FxHashMap;
 
 use crate::events::Events;
 use crate::events::Subscription;
+use crate::hub::Feed;
+use crate::hub::Standing;
 use crate::machine::Machine;
 use crate::mint;
 use crate::receipt::Promise;
@@ -62,6 +64,10 @@ pub(crate) struct State<M: Machine> {
     receipts: FxHashMap<MessageId, Promise>,
     /// Requests, once there is any.
     pub(crate) requests: Option<Box<RpcState>>,
+    /// What fills the connection while its peer takes more.
+    pub(crate) feed: Option<Box<dyn Feed>>,
+    /// Lanes whose reader is gone: what still comes in them is for nobody.
+    abandoned: BTreeSet<Lane>,
     /// Whom to wake once this is unlocked.
     pub(crate) woken: Woken,
     /// When it is closed at the latest: answers that were given are sent before.
@@ -116,6 +122,39 @@ impl<M: Machine> State<M> {
     pub(crate) fn pump(&mut self, now: Instant) -> bool {
         let Self { requests: Some(requests), machine, woken, .. } = self else { return false };
         requests.pump(machine, woken, now)
+    }
+
+    /// Has the connection filled with what there is for it, as long as the peer takes more. Returns whether anything was sent.
+    pub(crate) fn fill(&mut self, now: Instant) -> bool {
+        let Self { feed: Some(feed), machine, woken, .. } = self else { return false };
+        let standing =
+            Standing { epoch: machine.epoch(), is_attached: machine.is_attached(), is_over: machine.is_over() };
+        feed.begin(standing, woken, now);
+        let mut is_done = false;
+        if standing.is_attached && !standing.is_over {
+            let takes = |machine: &M, lane: &Lane, len| machine.connection().link().outbox().would_write(lane, len);
+            while let Some((lane, payload)) = feed.next(&|lane, len| takes(machine, lane, len)) {
+                is_done = true;
+                if machine.send(Outgoing::from(payload).in_lane(lane), now).is_err() {
+                    feed.unsent(woken);
+                }
+            }
+        }
+        is_done
+    }
+
+    /// Takes what comes for readers that are gone. Returns whether there was anything.
+    pub(crate) fn clear_abandoned(&mut self, now: Instant) -> bool {
+        let mut is_done = false;
+        for lane in &self.abandoned {
+            while let Some(delivery) = self.machine.take_from(Lanes::Only(lane), now) {
+                is_done = true;
+                if let Some(handle) = delivery.handle() {
+                    _ = self.machine.decide(handle, Decision::Accept, now);
+                }
+            }
+        }
+        is_done
     }
 
     fn has_unsent_responses(&self) -> bool {
@@ -207,6 +246,8 @@ impl<M: Machine> Shared<M> {
                 machine,
                 receipts: FxHashMap::default(),
                 requests: None,
+                feed: None,
+                abandoned: BTreeSet::new(),
                 woken: Woken::default(),
                 closing: None,
                 taking: None,
@@ -447,7 +488,14 @@ impl<M: Machine> Shared<M> {
 
     /// Keeps a lane's messages for one reader. Returns whether nobody had them before.
     pub(crate) fn claim(&self, lane: &Lane) -> bool {
-        self.lock().claimed.to_mut().insert(lane.clone())
+        let mut state = self.lock();
+        state.abandoned.remove(lane) || state.claimed.to_mut().insert(lane.clone())
+    }
+
+    /// A lane's reader is gone, and nobody else shall have what comes in it.
+    pub(crate) fn abandon(&self, lane: &Lane) {
+        self.lock().abandoned.insert(lane.clone());
+        self.wake_driver();
     }
 
     /// Lets whoever receives have a lane's messages again.

@@ -18,6 +18,7 @@
 mod call;
 mod watcher;
 
+use alloc::collections::BTreeSet;
 use alloc::collections::VecDeque;
 use alloc::string::ToString;
 
@@ -80,6 +81,13 @@ pub enum Event {
         id: PermissionId,
         /// What was decided.
         verdict: Verdict,
+    },
+    /// A session has ended. There is something to [pull](Hub::pull) for those who watched it.
+    Ended {
+        /// Which session.
+        session: SessionId,
+        /// Who watched it.
+        observers: BTreeSet<ConnectionId>,
     },
     /// There is something to [pull](Hub::pull) for whoever watches a session.
     Published {
@@ -175,9 +183,9 @@ impl Hub {
         let now = self.clock.advance(now);
         self.broker.end_session(id, now);
         self.route(now);
-        // Whoever watches hears of the end next.
-        self.events.push_back(Event::Published { session: id.clone() });
-        self.sessions.remove(id)
+        let observers = self.sessions.remove(id)?;
+        self.events.push_back(Event::Ended { session: id.clone(), observers });
+        Ok(())
     }
 
     /// Adds an event to a session. Returns its number.
@@ -187,7 +195,9 @@ impl Hub {
     /// [`SessionMisuse::UnknownSession`], [`SessionMisuse::TooLarge`], [`SessionMisuse::TooDeep`].
     pub fn publish(&mut self, id: &SessionId, event: &Payload, now: Instant) -> Result<Offset, SessionMisuse> {
         let now = self.clock.advance(now);
-        self.sessions.append(id, Kind::Application, event, now)
+        let offset = self.sessions.append(id, Kind::Application, event, now)?;
+        self.events.push_back(Event::Published { session: id.clone() });
+        Ok(offset)
     }
 
     /// Says what everything in a session up to now amounts to: see [`Sessions::set_snapshot`].

@@ -4,7 +4,7 @@
 //!            response: after a cursor          message with the tag        [null]
 //!  Asking ------------------------> Awaiting ---------------> Watching -----------> Asking
 //!    ^  '-- response: a gap, asks again for what comes from then on         |
-//!    |------------------ another epoch of the connection ------------------'|
+//!    |---------- the connection is attached again, or begins anew ---------'|
 //!                                                                           '-- [] --> Ended
 //! ```
 //!
@@ -111,6 +111,8 @@ pub enum Ended {
     Refused(Failure),
     /// What the server sends makes no sense.
     Confused,
+    /// The connection has ended.
+    Closed,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -132,6 +134,7 @@ pub struct Watcher {
     session: SessionId,
     tags: MessageIds,
     state: State,
+    is_attached: bool,
     /// Where to begin again.
     from: WatchFrom,
     tag: Name,
@@ -164,6 +167,7 @@ impl Watcher {
             session,
             tags,
             state: State::Ended,
+            is_attached: true,
             from,
             tag,
             follower: None,
@@ -184,15 +188,28 @@ impl Watcher {
         }
     }
 
+    /// The connection has ended.
+    pub fn handle_closed(&mut self) {
+        if self.state != State::Ended {
+            self.end(Ended::Closed);
+        }
+    }
+
     /// The answers come from another connection from here on.
     pub const fn handle_identity_changed(&mut self, me: ConnectionId) {
         self.dialogs.handle_identity_changed(me);
     }
 
-    /// Whether the server can be reached has changed. While it cannot, an answer waits without being taken for lost.
+    /// Whether the server can be reached has changed. While it cannot, an answer waits without being taken for lost. Once it can
+    /// again, the session is watched anew: what was asked meanwhile, and how long it is still open, is then said as it is now and not
+    /// as it was.
     pub fn handle_attached(&mut self, is_attached: bool, now: Instant) {
         let now = self.clock.advance(now);
         self.dialogs.handle_attached(is_attached, now);
+        let was_attached = core::mem::replace(&mut self.is_attached, is_attached);
+        if is_attached && !was_attached && self.state != State::Ended {
+            self.watch();
+        }
         self.drain();
     }
 

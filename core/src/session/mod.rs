@@ -25,6 +25,7 @@ mod ownership;
 use alloc::collections::BTreeMap;
 use alloc::collections::BTreeSet;
 use alloc::collections::VecDeque;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use core::ops::Bound;
@@ -192,12 +193,12 @@ impl Sessions {
         Ok(())
     }
 
-    /// Ends a session. Whoever watches it is told.
+    /// Ends a session. Whoever watches it is told, behind what was appended before. Returns who does.
     ///
     /// # Errors
     ///
     /// [`SessionMisuse::UnknownSession`].
-    pub fn remove(&mut self, id: &SessionId) -> Result<(), SessionMisuse> {
+    pub fn remove(&mut self, id: &SessionId) -> Result<BTreeSet<ConnectionId>, SessionMisuse> {
         let session = self.sessions.remove(id).ok_or(SessionMisuse::UnknownSession)?;
         if let Some(at) = session.timer {
             self.timers.remove(&(at, id.clone()));
@@ -205,12 +206,14 @@ impl Sessions {
         for connection in session.ownership.involved() {
             self.let_go(id, Some(connection));
         }
-        for observer in session.observers {
-            if let Some(feed) = self.connections.get_mut(&observer).and_then(|observer| observer.watched.get_mut(id)) {
-                *feed = Feed::Over;
+        // Whoever watches is still told what was appended before.
+        let log = Arc::new(session.log);
+        for observer in &session.observers {
+            if let Some(feed) = self.connections.get_mut(observer).and_then(|observer| observer.watched.get_mut(id)) {
+                *feed = feed.clone().ending(&log);
             }
         }
-        Ok(())
+        Ok(session.observers)
     }
 
     /// Adds an event to a session. Returns its number.

@@ -16,6 +16,7 @@ use reattach_core::rpc::RequestError;
 use reattach_core::rpc::RequestId;
 use reattach_core::rpc::RpcMisuse;
 use reattach_core::rpc::Stats;
+use reattach_core::wire::DecodeError;
 use reattach_core::wire::Payload;
 use reattach_core::wire::PayloadError;
 use serde::Serialize;
@@ -53,6 +54,14 @@ pub enum CallError {
     /// It ended without one.
     #[error(transparent)]
     Failed(#[from] RequestError),
+    /// Its result should have been the number of an owner. The other side has done what was asked.
+    #[error("the result of request {id}: {error}")]
+    Generation {
+        /// The request.
+        id: RequestId,
+        /// What is wrong with it.
+        error: DecodeError,
+    },
     /// Its result is of another type. The other side has done what was asked.
     #[error("the result of request {id} ({method}): {error}")]
     Result {
@@ -101,7 +110,7 @@ impl<M: Machine> Shared<M> {
         if self.is_closing() { Err(RpcMisuse::Ended) } else { Ok(()) }
     }
 
-    fn notify(&self, call: &Call) -> Result<(), RpcMisuse> {
+    pub(crate) fn notify(&self, call: &Call) -> Result<(), RpcMisuse> {
         self.check_open()?;
         // Nobody would be told of it later.
         let limit = self.lock().machine.connection().link().config().max_payload;
@@ -256,7 +265,16 @@ macro_rules! requests {
 
             /// Serves what the other side asks for, until the connection ends. Dropped before, what is being served goes on.
             pub async fn serve(&self, router: &Router) {
-                router.serve(self.requests(), Arc::clone(self.shared().runtime())).await;
+                self.serve_where(router, Some).await;
+            }
+
+            /// The same for what `first` gives back.
+            pub(crate) async fn serve_where(
+                &self,
+                router: &Router,
+                first: impl Fn(IncomingCall) -> Option<IncomingCall> + Sync,
+            ) {
+                router.serve(self.requests(), Arc::clone(self.shared().runtime()), first).await;
             }
 
             /// What was counted of requests, either way.

@@ -114,10 +114,16 @@ impl Router {
         self
     }
 
-    /// Serves what comes, until the connection ends. A method that is not known is answered so; a notification that is not known is
+    /// Serves what comes and `first` does not, until the connection ends. A method that is not known is answered so; a notification that is not known is
     /// dropped.
-    pub(crate) async fn serve(&self, requests: Requests, runtime: Arc<dyn Runtime>) {
+    pub(crate) async fn serve(
+        &self,
+        requests: Requests,
+        runtime: Arc<dyn Runtime>,
+        first: impl Fn(IncomingCall) -> Option<IncomingCall>,
+    ) {
         while let Some(call) = requests.next().await {
+            let Some(call) = first(call) else { continue };
             match call {
                 IncomingCall::Request(request) => match self.requests.get(request.method()) {
                     Some(serve) => runtime.spawn(Task::new(answer(Arc::clone(serve), request))),

@@ -136,6 +136,8 @@ impl RpcState {
 pub(crate) struct Woken {
     pub(crate) wakers: Vec<Waker>,
     pub(crate) abandoned: Vec<Arc<Abandonment>>,
+    /// What else is to be done then.
+    pub(crate) then: Vec<Box<dyn FnOnce() + Send>>,
 }
 
 impl Woken {
@@ -145,6 +147,9 @@ impl Woken {
         }
         for abandonment in self.abandoned {
             abandonment.tell();
+        }
+        for then in self.then {
+            then();
         }
     }
 }

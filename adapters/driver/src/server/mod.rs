@@ -121,6 +121,10 @@ impl Server {
         Self(Arc::new(Handle { desk, config: Arc::new(config), local }))
     }
 
+    pub(crate) fn runtime(&self) -> &Arc<dyn Runtime> {
+        self.0.desk.runtime()
+    }
+
     /// Serves a stream that the caller accepted, from the HTTP request on. `remote` is what the cap per address counts.
     pub fn serve(&self, io: impl Io, remote: Option<SocketAddr>) {
         receive(&self.0.desk, &self.0.config, Box::new(io), remote);

@@ -127,6 +127,14 @@ impl Outbox {
         self.usage.admits(&self.config.quota, lane, len)
     }
 
+    /// Whether a message of `len` bytes in this lane would be written at once, and taken: it and all that is here fit into the
+    /// peer's window.
+    #[must_use]
+    pub fn would_write(&self, lane: &Lane, len: u64) -> bool {
+        let fits = |window: &Quota| self.usage.admits(window, lane, len);
+        self.has_room(lane, len) && self.window.as_ref().is_some_and(fits)
+    }
+
     /// Withdraws a message: at once where it was never written; else the peer is asked to.
     ///
     /// # Errors

@@ -1,0 +1,296 @@
+//! Sessions and questions over connections that fail, in virtual time.
+
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+use std::time::Duration;
+
+use reattach_smol::Client;
+use reattach_smol::ClientConfig;
+use reattach_smol::Credentials;
+use reattach_smol::CredentialsProvider;
+use reattach_smol::Hello;
+use reattach_smol::Hub;
+use reattach_smol::Router;
+use reattach_smol::Server;
+use reattach_smol::ServerConfig;
+use reattach_smol::SessionWatch;
+use reattach_smol::core::hub::Config;
+use reattach_smol::core::hub::Ended;
+use reattach_smol::core::hub::WatcherEvent;
+use reattach_smol::core::id::Name;
+use reattach_smol::core::id::Principal;
+use reattach_smol::core::id::SessionId;
+use reattach_smol::core::messages::Choice;
+use reattach_smol::core::messages::PermissionId;
+use reattach_smol::core::messages::PermissionRequest;
+use reattach_smol::core::permission::DenyReason;
+use reattach_smol::core::permission::Removed;
+use reattach_smol::core::permission::Verdict;
+use reattach_smol::core::rpc::Call;
+use reattach_smol::core::rpc::Failure;
+use reattach_smol::core::session::WatchFrom;
+use reattach_smol::core::wire::Payload;
+use reattach_smol::testing::Net;
+use reattach_smol::testing::Simulation;
+
+const URL: &str = "ws://server.test/";
+const ALLOW: Choice = Choice::Allow { updated_input: None };
+
+fn id(name: &str) -> SessionId {
+    SessionId::new(name).unwrap()
+}
+
+fn number(number: u64) -> Payload {
+    Payload::new(&number).unwrap()
+}
+
+fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+fn question(name: &str) -> PermissionRequest {
+    PermissionRequest {
+        id: PermissionId::new(name).unwrap(),
+        tool_name: "write_file".to_owned(),
+        input: Payload::new(&["notes.txt"]).unwrap(),
+        context: Payload::new(&()).unwrap(),
+        timestamp: "2026-11-21T21:00:00Z".to_owned(),
+        remaining: None,
+    }
+}
+
+fn ada() -> Principal {
+    Principal::Named(Name::new("ada").unwrap())
+}
+
+/// Everybody is Ada, but for who says who they are.
+async fn who(hello: Hello) -> Option<Name> {
+    let token = hello.token.as_ref().map(|token| token.reveal().to_owned());
+    Name::new(token.as_deref().unwrap_or("ada")).ok()
+}
+
+/// A server with a hub that serves whoever connects.
+async fn serve(net: &Net, config: Config) -> (Server, Hub) {
+    let server = net.bind("server.test:80", ServerConfig::new().with_authentication(who)).await.unwrap();
+    let hub = Hub::new(&server, config);
+    let (accepting, serving) = (server.clone(), hub.clone());
+    let tasks = net.clone();
+    net.spawn(async move {
+        while let Some(connection) = accepting.accept().await {
+            let hub = serving.clone();
+            tasks.spawn(async move { hub.serve(&connection, &Router::new()).await });
+        }
+    });
+    (server, hub)
+}
+
+async fn client(net: &Net) -> Client {
+    net.connect(URL, ClientConfig::new()).await.unwrap()
+}
+
+async fn up_to_date(watch: &mut SessionWatch) {
+    while watch.next().await.unwrap() != WatcherEvent::UpToDate {}
+}
+
+/// The first thing that `look` finds among what happens. Only dialogs and states may come before.
+async fn first<T>(watch: &mut SessionWatch, look: impl Fn(&WatcherEvent) -> Option<T>) -> T {
+    loop {
+        let event = watch.next().await.unwrap();
+        if let Some(found) = look(&event) {
+            return found;
+        }
+        let is_aside =
+            matches!(event, WatcherEvent::Dialog(_) | WatcherEvent::UpToDate | WatcherEvent::QueueStatus { .. });
+        assert!(is_aside, "{event:?} was not expected");
+    }
+}
+
+/// The next dialog that is new or has changed.
+async fn dialog(watch: &mut SessionWatch) -> PermissionId {
+    first(watch, |event| if let WatcherEvent::Dialog(id) = event { Some(id.clone()) } else { None }).await
+}
+
+/// Why the next dialog goes.
+async fn removed(watch: &mut SessionWatch) -> Removed {
+    first(watch, |event| if let WatcherEvent::DialogRemoved { why, .. } = event { Some(why.clone()) } else { None })
+        .await
+}
+
+/// The next event of the application.
+async fn event(watch: &mut SessionWatch) -> u64 {
+    first(watch, |event| if let WatcherEvent::Event(_, event) = event { event.parse().ok() } else { None }).await
+}
+
+// S004-045, S004-046
+#[test]
+fn who_watches_gets_each_event_once_whatever_becomes_of_its_sockets() {
+    Simulation::new(1).run(async |net| {
+        let (_server, hub) = serve(&net, Config::default()).await;
+        let client = client(&net).await;
+        let session = hub.create(id("s"), ada()).unwrap();
+        let mut watch = client.watch_session(id("s"), WatchFrom::Start).unwrap();
+        for round in 0..20 {
+            for event in 0..30 {
+                session.publish(&number(round * 30 + event)).unwrap();
+            }
+            if round % 3 == 1 {
+                net.cut();
+            }
+            for expected in 0..30 {
+                assert_eq!(event(&mut watch).await, round * 30 + expected);
+            }
+        }
+        assert!(net.cut() <= 1);
+        assert_eq!((session.observers(), hub.sessions()), (1, 1));
+    });
+}
+
+// S004-046, S002-70
+#[test]
+fn a_session_that_ends_and_one_that_never_was_are_told_once() {
+    Simulation::new(2).run(async |net| {
+        let (_server, hub) = serve(&net, Config::default()).await;
+        let client = client(&net).await;
+        let session = hub.create(id("s"), ada()).unwrap();
+        let mut watch = client.watch_session(id("s"), WatchFrom::Now).unwrap();
+        assert!(client.watch_session(id("s"), WatchFrom::Now).is_err(), "one reader of a session");
+        up_to_date(&mut watch).await;
+        session.publish(&number(1)).unwrap();
+        net.sleep(secs(1)).await;
+        session.remove().unwrap();
+        assert_eq!(event(&mut watch).await, 1);
+        assert_eq!(watch.next().await, Some(WatcherEvent::Ended(Ended::Over)));
+        assert_eq!(watch.next().await, None);
+        let mut unknown = client.watch_session(id("other"), WatchFrom::Now).unwrap();
+        assert_eq!(unknown.next().await, Some(WatcherEvent::Ended(Ended::UnknownSession)));
+        let mut again = {
+            drop(watch);
+            client.watch_session(id("s"), WatchFrom::Now).unwrap()
+        };
+        assert_eq!(again.next().await, Some(WatcherEvent::Ended(Ended::UnknownSession)));
+        assert_eq!(hub.sessions(), 0);
+    });
+}
+
+// S002-01, S002-42, S002-58
+#[test]
+fn of_two_people_the_first_who_answers_decides_and_the_other_sees_who() {
+    Simulation::new(3).run(async |net| {
+        let (_server, hub) = serve(&net, Config::default()).await;
+        let (first, second) = (client(&net).await, client(&net).await);
+        let session = hub.create(id("s"), ada()).unwrap();
+        let mut first_watch = first.watch_session(id("s"), WatchFrom::Now).unwrap();
+        let mut second_watch = second.watch_session(id("s"), WatchFrom::Now).unwrap();
+        up_to_date(&mut first_watch).await;
+        up_to_date(&mut second_watch).await;
+        let asked = session.ask(question("p")).unwrap();
+        let (shown, also) = (dialog(&mut first_watch).await, dialog(&mut second_watch).await);
+        assert_eq!((shown.as_str(), &shown), ("p", &also));
+        first_watch.answer(&shown, ALLOW).unwrap();
+        let Verdict::Allow { input, by } = (async {
+            let (verdict, why) = futures_util::join!(asked, removed(&mut first_watch));
+            assert_eq!(why, Removed::Confirmed(ALLOW));
+            verdict
+        })
+        .await
+        else {
+            panic!("it was allowed")
+        };
+        assert_eq!((input.as_str(), by), ("[\"notes.txt\"]", first.connection_id()));
+        let by = Some(first.connection_id().to_string());
+        assert_eq!(removed(&mut second_watch).await, Removed::Decided { is_allowed: true, by });
+    });
+}
+
+// S002-21, N20
+#[test]
+fn who_was_away_is_shown_what_is_open_with_the_time_that_is_left_and_not_what_was_decided() {
+    Simulation::new(4).run(async |net| {
+        let (_server, hub) = serve(&net, Config::default()).await;
+        let (away, there) = (client(&net).await, client(&net).await);
+        let session = hub.create(id("s"), ada()).unwrap();
+        let mut there = there.watch_session(id("s"), WatchFrom::Now).unwrap();
+        let mut away_watch = away.watch_session(id("s"), WatchFrom::Now).unwrap();
+        up_to_date(&mut away_watch).await;
+        up_to_date(&mut there).await;
+        away.suspend().unwrap();
+        net.sleep(secs(1)).await;
+        assert_eq!((session.observers(), session.reachable()), (2, 1), "who may come back is not there");
+        let decided = session.ask(question("decided")).unwrap();
+        let open = session.ask(question("open")).unwrap();
+        let shown = dialog(&mut there).await;
+        there.answer(&shown, Choice::Deny).unwrap();
+        let denied = async { futures_util::join!(decided, removed(&mut there)).0 }.await;
+        assert!(matches!(denied, Verdict::Deny(DenyReason::Denied { .. })));
+        net.sleep(secs(99)).await;
+        away.reconnect().unwrap();
+        let shown = dialog(&mut away_watch).await;
+        assert_eq!(shown.as_str(), "open");
+        drop(open);
+        assert_eq!(removed(&mut away_watch).await, Removed::Cancelled, "whoever asked takes it back");
+    });
+}
+
+// S002-05, S002-39
+#[test]
+fn what_nobody_answers_is_denied_and_so_is_what_is_asked_of_nobody() {
+    Simulation::new(5).run(async |net| {
+        let (_server, hub) = serve(&net, Config::default()).await;
+        let session = hub.create(id("s"), ada()).unwrap();
+        let begun = net.now();
+        let verdict = session.ask(question("p")).unwrap().await;
+        assert_eq!((verdict, (net.now() - begun).as_secs()), (Verdict::Deny(DenyReason::TimedOut), 300));
+        let short = session.ask_within(question("q"), secs(2)).unwrap().await;
+        assert_eq!((short, (net.now() - begun).as_secs()), (Verdict::Deny(DenyReason::TimedOut), 302));
+        let asked = session.ask(question("r")).unwrap();
+        session.remove().unwrap();
+        assert_eq!(asked.await, Verdict::Deny(DenyReason::Cancelled));
+        let session = hub.create(id("s"), ada()).unwrap();
+        let asked = session.ask(question("t")).unwrap();
+        drop((session, hub, _server));
+        net.sleep(secs(1_000)).await;
+        drop(asked);
+    });
+}
+
+// S004-028, N07
+#[test]
+fn nobody_watches_or_answers_what_is_somebody_elses() {
+    Simulation::new(6).run(async |net| {
+        let (_server, hub) = serve(&net, Config::default()).await;
+        let mallory =
+            ClientConfig::new().with_credentials(CredentialsProvider::new(|| async { Credentials::token("mallory") }));
+        let mallory = net.connect(URL, mallory).await.unwrap();
+        let session = hub.create(id("s"), ada()).unwrap();
+        let asked = session.ask(question("p")).unwrap();
+        let mut watch = mallory.watch_session(id("s"), WatchFrom::Start).unwrap();
+        assert!(matches!(watch.next().await, Some(WatcherEvent::Ended(Ended::Refused(Failure::Refused(_))))));
+        let params = Payload::from_json(r#"{"requestId":"p","decision":"allow"}"#).unwrap();
+        let answer = Call::new("permission/answer").unwrap().with_params(params).unwrap();
+        let error = mallory.call(answer).unwrap().await.unwrap_err();
+        assert!(matches!(error.failure, Failure::Refused(error) if error.code == -32_011));
+        assert_eq!(asked.await, Verdict::Deny(DenyReason::TimedOut));
+    });
+}
+
+// S001-41, S004-048
+#[test]
+fn what_is_still_on_its_way_when_a_session_is_no_longer_watched_goes_to_nobody_and_holds_nothing_up() {
+    Simulation::new(7).run(async |net| {
+        let (_server, hub) = serve(&net, Config::default()).await;
+        let client = client(&net).await;
+        let session = hub.create(id("s"), ada()).unwrap();
+        for round in 0..50 {
+            let mut watch = client.watch_session(id("s"), WatchFrom::Now).unwrap();
+            up_to_date(&mut watch).await;
+            for event in 0..100 {
+                session.publish(&number(round * 100 + event)).unwrap();
+            }
+            assert_eq!(event(&mut watch).await, round * 100);
+        }
+        net.sleep(secs(10)).await;
+        assert_eq!(session.observers(), 0);
+        assert!(client.try_recv().is_none(), "nobody has asked for that");
+        assert_eq!(client.stats().undelivered, 0);
+    });
+}
