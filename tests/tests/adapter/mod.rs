@@ -19,5 +19,6 @@ mod proxies;
 pub(crate) mod raw;
 mod requests;
 mod server;
+mod sessions;
 mod tls;
 mod watched;
