@@ -294,3 +294,23 @@ fn what_is_still_on_its_way_when_a_session_is_no_longer_watched_goes_to_nobody_a
         assert_eq!(client.stats().undelivered, 0);
     });
 }
+
+#[test]
+fn what_was_asked_before_the_hub_serves_is_done_though_its_client_is_away_by_then() {
+    Simulation::new(8).run(async |net| {
+        let server = net.bind("server.test:80", ServerConfig::new().with_authentication(who)).await.unwrap();
+        let hub = Hub::new(&server, Config::default());
+        let session = hub.create(id("s"), ada()).unwrap();
+        let client = client(&net).await;
+        let connection = server.accept().await.unwrap();
+        let mut watch = client.watch_session(id("s"), WatchFrom::Start).unwrap();
+        assert!(net.timeout(secs(1), watch.next()).await.is_none(), "nobody serves it");
+        client.suspend().unwrap();
+        net.sleep(secs(1)).await;
+        net.spawn(async move { hub.serve(&connection, &Router::new()).await });
+        net.sleep(secs(1)).await;
+        session.publish(&number(1)).unwrap();
+        client.reconnect().unwrap();
+        assert_eq!(event(&mut watch).await, 1);
+    });
+}

@@ -45,7 +45,8 @@ pub(super) struct HubFeed {
     /// Which of the feeds that this connection had it is: only the last one counts.
     number: u64,
     principal: Principal,
-    standing: Standing,
+    /// Where it stood when the hub was told last.
+    standing: Option<Standing>,
     lanes: BTreeMap<SessionId, Lane>,
     /// The session of the message that was handed out last.
     last: Option<SessionId>,
@@ -53,15 +54,14 @@ pub(super) struct HubFeed {
 
 impl HubFeed {
     pub(super) fn new(hub: Arc<HubShared>, connection: ConnectionId, number: u64, principal: Principal) -> Self {
-        let standing = Standing { epoch: None, is_attached: false, is_over: false };
-        Self { hub, connection, number, principal, standing, lanes: BTreeMap::new(), last: None }
+        Self { hub, connection, number, principal, standing: None, lanes: BTreeMap::new(), last: None }
     }
 }
 
 impl Feed for HubFeed {
     fn begin(&mut self, standing: Standing, woken: &mut Woken, now: Instant) {
-        let before = std::mem::replace(&mut self.standing, standing);
-        if before == standing {
+        let before = self.standing.replace(standing);
+        if before == Some(standing) {
             return;
         }
         let (connection, number, principal) = (self.connection, self.number, &self.principal);
@@ -121,7 +121,7 @@ impl HubFeed {
 impl Drop for HubFeed {
     fn drop(&mut self) {
         // Where another feed of the same connection has taken its place, that one counts.
-        if !self.standing.is_over {
+        if self.standing.is_none_or(|standing| !standing.is_over) {
             self.hub.change(|state, now| state.forget(self.connection, self.number, now));
         }
     }
@@ -132,16 +132,19 @@ fn tell(
     hub: &mut Hub,
     connection: ConnectionId,
     principal: &Principal,
-    before: Standing,
+    before: Option<Standing>,
     standing: Standing,
     now: Instant,
 ) {
-    if before.epoch.is_some() && standing.epoch != before.epoch {
+    let was_in = before.and_then(|before| before.epoch);
+    if was_in.is_some() && standing.epoch != was_in {
         hub.handle_epoch_ended(connection);
     }
-    if standing.is_attached {
+    // One that is away when it is told of is known all the same.
+    if standing.is_attached || before.is_none() {
         hub.handle_attached(connection, principal);
-    } else if before.is_attached {
+    }
+    if !standing.is_attached {
         hub.handle_detached(connection, now);
     }
 }
