@@ -207,12 +207,17 @@ impl SessionWatch {
 
     /// Takes in where the client stands, and has the task woken when that changes.
     fn poll_standing(&mut self, cx: &mut Context<'_>, now: Instant) {
+        let mut may_have_changed = self.changed.is_none();
         loop {
             let changed = self.changed.get_or_insert_with(|| self.client.shared().changed.listen());
             if Pin::new(changed).poll(cx).is_pending() {
                 break;
             }
             self.changed = None;
+            may_have_changed = true;
+        }
+        if !may_have_changed {
+            return;
         }
         let standing = Standing::of(&self.client);
         let before = std::mem::replace(&mut self.standing, standing);
