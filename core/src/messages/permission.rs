@@ -72,6 +72,15 @@ pub struct PermissionRequest {
     pub remaining: Option<Duration>,
 }
 
+impl PermissionRequest {
+    /// Asks with nothing else to be known about it, and at no time.
+    #[must_use]
+    pub fn new(id: PermissionId, tool_name: impl Into<String>, input: Payload) -> Self {
+        let (context, timestamp) = (Payload::of_known_parts("null"), String::new());
+        Self { id, tool_name: tool_name.into(), input, context, timestamp, remaining: None }
+    }
+}
+
 /// What somebody chose.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Choice {
