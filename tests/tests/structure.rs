@@ -19,6 +19,7 @@ use reattach_core::flow;
 use reattach_core::heartbeat;
 use reattach_core::id;
 use reattach_core::link;
+use reattach_core::messages;
 use reattach_core::outcome;
 use reattach_core::reconnect;
 use reattach_core::server;
@@ -29,7 +30,15 @@ use reattach_core::wire;
 const RANKS: &[(&str, &[&[&str]])] = &[
     ("hub", &[&["call"], &["watcher"]]),
     ("id", &[&["error"], &["name"], &["session"]]),
-    ("messages", &[&["error"], &["permission"]]),
+    (
+        "messages",
+        &[
+            &["error", "name", "timestamp"],
+            &["text"],
+            &["permission", "interaction", "chat", "notification", "event"],
+            &["any"],
+        ],
+    ),
     ("permission", &[&["config", "event"], &["broker", "dialogs"]]),
     ("wire", &[&["version", "close", "payload", "names"], &["frame"], &["fields"], &["decode"], &["encode"]]),
     (
@@ -239,6 +248,8 @@ fn errors_are_errors() {
     error::<error::ApiMisuse>();
     error::<wire::PayloadError>();
     error::<id::IdError>();
+    error::<messages::MessageError>();
+    error::<messages::NotATimestamp>();
     error::<reconnect::OpenError>();
     error::<reconnect::Ended>();
     error::<reconnect::GiveUp>();

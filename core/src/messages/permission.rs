@@ -11,11 +11,14 @@ use core::time::Duration;
 use crate::id::IdError;
 use crate::id::Name;
 use crate::messages::error::MessageError;
+use crate::messages::text::begin;
+use crate::messages::text::kind_of;
+use crate::messages::text::push_json;
+use crate::messages::text::push_text;
 use crate::wire::DecodeError;
 use crate::wire::Fields;
 use crate::wire::Payload;
 use crate::wire::Problem;
-use crate::wire::push_string;
 
 /// Names a question to people: 1 to [`Name::MAX_LEN`] bytes of text.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -190,8 +193,12 @@ impl PermissionMessage {
     /// [`MessageError`].
     pub fn read(payload: &Payload) -> Result<Self, MessageError> {
         let fields = Fields::parse("a message", payload.as_str())?;
-        let kind = fields.string("type")?.ok_or_else(|| fields.missing("type"))?;
-        Ok(match &*kind {
+        Self::of(&kind_of(&fields)?, fields)
+    }
+
+    /// Reads a message whose type is known.
+    pub(super) fn of(kind: &str, fields: Fields<'_>) -> Result<Self, MessageError> {
+        Ok(match kind {
             REQUEST => Self::Request(read_request(fields.named(REQUEST))?),
             RESPONSE => Self::Response(PermissionResponse::read(&fields.named(RESPONSE))?),
             TIMEOUT => {
@@ -268,20 +275,6 @@ impl PermissionMessage {
         out.push('}');
         Payload::of_known_parts(&out)
     }
-}
-
-fn begin(out: &mut String, kind: &str) {
-    out.push_str("{\"type\":");
-    push_string(out, kind);
-}
-
-fn push_text(out: &mut String, key: &str, text: &str) {
-    write!(out, ",\"{key}\":").expect("a string takes all");
-    push_string(out, text);
-}
-
-fn push_json(out: &mut String, key: &str, json: &str) {
-    write!(out, ",\"{key}\":{json}").expect("a string takes all");
 }
 
 fn read_request(fields: Fields<'_>) -> Result<PermissionRequest, MessageError> {

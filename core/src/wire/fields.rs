@@ -96,6 +96,7 @@ const MAX_KEYS: usize = 64;
 const MAX_VALUES: usize = MAX_WINDOW as usize;
 
 /// The pairs of one JSON object, values not looked into yet.
+#[derive(Clone)]
 pub(crate) struct Fields<'a> {
     /// What complaints call this object.
     frame: &'static str,
@@ -143,7 +144,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Whether the key stands in the object with a value other than `null`.
-    pub(super) fn has(&self, key: &'static str) -> Result<bool, DecodeError> {
+    pub(crate) fn has(&self, key: &'static str) -> Result<bool, DecodeError> {
         Ok(self.raw(key)?.is_some_and(|value| value != "null"))
     }
 
@@ -188,12 +189,12 @@ impl<'a> Fields<'a> {
     }
 
     /// A duration in whole milliseconds.
-    pub(super) fn millis(&self, key: &'static str) -> Result<Option<Duration>, DecodeError> {
+    pub(crate) fn millis(&self, key: &'static str) -> Result<Option<Duration>, DecodeError> {
         self.number(key, |millis| (millis <= Seq::MAX.get()).then(|| Duration::from_millis(millis)))
     }
 
     /// An identifier.
-    pub(super) fn id<T: FromStr<Err = IdError>>(&self, key: &'static str) -> Result<Option<T>, DecodeError> {
+    pub(crate) fn id<T: FromStr<Err = IdError>>(&self, key: &'static str) -> Result<Option<T>, DecodeError> {
         match self.string(key)? {
             Some(text) => text.parse().map(Some).map_err(|error| self.bad(key, Problem::Id(error))),
             None => Ok(None),

@@ -88,6 +88,12 @@ impl Payload {
         Self(text.into())
     }
 
+    /// The same for values that come from a caller, which together may be too deep.
+    pub(crate) fn of_parts(text: &str) -> Result<Self, PayloadError> {
+        check_depth(text)?;
+        Ok(Self::of_known_parts(text))
+    }
+
     /// The JSON text.
     #[must_use]
     pub fn as_str(&self) -> &str {
