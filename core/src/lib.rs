@@ -15,8 +15,8 @@
 //! | layer | modules |
 //! |---|---|
 //! | 5 | [`client`], [`server`]: the machines |
-//! | 4 | [`hub`] (sessions and questions, for those who watch), [`connection`] (link, epoch, heartbeat and flow of one connection), [`reconnect`] (close codes and tries) |
-//! | 3 | [`link`] (who owes what), [`rpc`] (requests), [`session`] (conversations), [`permission`] (questions to people), [`heartbeat`], [`flow`], [`backoff`], [`breaker`] |
+//! | 4 | [`hub`] (sessions and questions, for those who watch), [`connection`] (link, epoch, heartbeat and flow of one connection), [`reconnect`] (close codes and tries), [`view`] (what people see of a session) |
+//! | 3 | [`link`] (who owes what), [`rpc`] (requests), [`session`] (conversations), [`permission`] (questions to people), [`chat`] (answers in pieces), [`heartbeat`], [`flow`], [`backoff`], [`breaker`] |
 //! | 2 | [`error`] (whose fault), [`outcome`] (what became of a message), [`messages`] (what applications say to people) |
 //! | 1 | [`wire`] (frames), [`deadline`], [`expiring`] |
 //! | 0 | [`time`], [`rng`], [`id`] |
@@ -28,6 +28,7 @@ extern crate alloc;
 
 pub mod backoff;
 pub mod breaker;
+pub mod chat;
 pub mod client;
 pub mod connection;
 pub mod deadline;
@@ -47,4 +48,5 @@ pub mod rpc;
 pub mod server;
 pub mod session;
 pub mod time;
+pub mod view;
 pub mod wire;

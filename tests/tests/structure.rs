@@ -12,6 +12,7 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use reattach_core::backoff;
+use reattach_core::chat;
 use reattach_core::client;
 use reattach_core::connection;
 use reattach_core::error;
@@ -24,6 +25,7 @@ use reattach_core::outcome;
 use reattach_core::reconnect;
 use reattach_core::server;
 use reattach_core::time;
+use reattach_core::view;
 use reattach_core::wire;
 
 /// The children of each folder, from the lowest rank up. A child imports only siblings of lower ranks.
@@ -39,6 +41,8 @@ const RANKS: &[(&str, &[&[&str]])] = &[
             &["any"],
         ],
     ),
+    ("chat", &[&["config", "event"], &["streams", "writer"]]),
+    ("view", &[&["config", "event"], &["session"], &["views"]]),
     ("permission", &[&["config", "event"], &["broker", "dialogs"]]),
     ("wire", &[&["version", "close", "payload", "names"], &["frame"], &["fields"], &["decode"], &["encode"]]),
     (
@@ -223,6 +227,7 @@ fn what_adapters_handle_can_go_anywhere() {
     free::<(outcome::Outcome, outcome::SendFailed, outcome::Failure, outcome::NotDelivered, outcome::Unknown)>();
     free::<(id::ConnectionKey, id::ConnectionId, id::InstanceId, id::Epoch, id::Fence, id::MessageId, id::Name)>();
     free::<(id::TransportId, id::Principal, id::Seq, id::MessageIds, time::Instant, time::Clock, time::Rate)>();
+    free::<(messages::AnyMessage, chat::ChatStreams, chat::Stream, chat::StreamWriter, view::SessionViews)>();
     free::<(backoff::Backoff, flow::Flow, heartbeat::Heartbeat, reconnect::Reconnect, reconnect::Next)>();
 }
 
@@ -236,6 +241,9 @@ fn machines_can_be_copied_compared_hashed_and_shown() {
     state::<server::Peer>();
     state::<connection::Connection>();
     state::<link::Link>();
+    state::<chat::ChatStreams>();
+    state::<chat::StreamWriter>();
+    state::<view::SessionViews>();
     state::<client::Output>();
     state::<server::Output>();
 }
@@ -250,6 +258,7 @@ fn errors_are_errors() {
     error::<id::IdError>();
     error::<messages::MessageError>();
     error::<messages::NotATimestamp>();
+    error::<chat::ChatMisuse>();
     error::<reconnect::OpenError>();
     error::<reconnect::Ended>();
     error::<reconnect::GiveUp>();
