@@ -187,6 +187,80 @@ fn a_message_that_is_sent_again_stops_the_spinner_and_one_that_failed_for_good_s
     }
 }
 
+// S004-102
+#[test]
+fn a_failure_ends_what_was_expected_and_a_later_delivery_expects_nothing_anew() {
+    let (mut views, id) = (attached(), ids().mint());
+    views.handle_accepted(id, &a(), secs(0));
+    views.handle_send_failed(&retrying(id));
+    assert_eq!(views.poll_timeout(), None);
+    views.handle_delivered(id);
+    assert_eq!(seen(&views, &a()), rests());
+}
+
+// S004-098, S004-113
+#[test]
+fn what_is_sent_while_not_connected_says_so_even_where_something_is_expected() {
+    let (mut views, mut ids) = (attached(), ids());
+    views.handle_accepted(ids.mint(), &a(), secs(0));
+    views.handle_detached();
+    let second = ids.mint();
+    views.handle_accepted(second, &a(), secs(1));
+    views.handle_attached(true);
+    assert_eq!(seen(&views, &a()), says(NOT_CONNECTED));
+    views.handle_delivered(second);
+    assert_eq!(seen(&views, &a()), works(), "the first one is on its way");
+}
+
+#[test]
+fn what_is_sent_again_under_its_id_belongs_to_where_it_was_sent_last() {
+    let (mut views, mut ids) = (attached(), ids());
+    let id = ids.mint();
+    views.handle_accepted(id, &a(), secs(0));
+    views.handle_send_failed(&failed(id, Outcome::NotDelivered { reason: NotDelivered::Deadline }));
+    views.handle_accepted(id, &b(), secs(1));
+    assert_eq!(seen(&views, &a()), rests());
+    views.handle_send_failed(&retrying(id));
+    views.handle_accepted(ids.mint(), &a(), secs(2));
+    assert_eq!((seen(&views, &b()), views.error_of(id).unwrap().session), (says(RETRYING), b()));
+}
+
+#[test]
+fn nothing_is_kept_of_messages_that_failed_and_were_followed_by_others() {
+    let (mut views, mut ids) = (attached(), ids());
+    let mut round = |views: &mut SessionViews| {
+        let id = ids.mint();
+        views.handle_accepted(id, &a(), secs(0));
+        views.handle_send_failed(&failed(id, Outcome::NotDelivered { reason: NotDelivered::Deadline }));
+        format!("{views:?}").len()
+    };
+    let first = round(&mut views);
+    let last = (0..100).map(|_| round(&mut views)).max().unwrap();
+    assert!(last < first + 20, "{first} letters have become {last}");
+}
+
+#[test]
+fn what_begins_to_be_said_is_another_text_and_one_that_had_to_make_room_is_told_of() {
+    let mut config = ViewConfig::default();
+    config.chat.max_streams = 1;
+    let mut views = SessionViews::new(config, Instant::ZERO);
+    views.handle_attached(true);
+    for kind in ["message_start", "block_delta", "block_delta"] {
+        views.handle_event(&of(kind, &a()));
+    }
+    assert_eq!(views.view(&a()).text, "xx");
+    views.handle_event(&of("message_start", &a()));
+    assert_eq!(views.view(&a()).text, "");
+    for kind in ["block_delta", "session_end"] {
+        views.handle_event(&of(kind, &a()));
+    }
+    assert_eq!(views.view(&a()).text, "x");
+    assert_eq!(changed(&mut views), [a()]);
+    views.handle_event(&of("message_start", &b()));
+    assert_eq!(views.view(&a()).text, "");
+    assert_eq!(changed(&mut views), [a(), b()]);
+}
+
 // S004-101, S000-04
 #[test]
 fn a_session_of_which_nothing_is_heard_stops_being_shown_as_working_and_says_so() {
@@ -321,7 +395,7 @@ fn answers_in_pieces_drive_a_session_as_events_do() {
     assert_eq!((views.view(&a()).running, views.poll_timeout()), (true, None));
     let failed = StreamEnd::Failed { error: "no model".to_owned() };
     assert_eq!(views.handle_stream(&piece("m1", "", Some(failed)), secs(2)), Received::Ended);
-    assert!(views.view(&a()).running, "the other answer goes on");
+    assert_eq!((views.view(&a()).running, views.poll_timeout()), (true, None), "the other answer goes on");
     assert_eq!(views.handle_stream(&piece("m2", "", Some(StreamEnd::Complete)), secs(3)), Received::Ended);
     assert_eq!((views.view(&a()).running, views.poll_timeout()), (true, Some(secs(33))), "a third is expected");
     let whole = ChatResponse { session_id: a(), in_reply_to: key("m3").in_reply_to, message: "three".to_owned() };
@@ -374,6 +448,7 @@ fn sessions_messages_and_what_is_not_polled_are_bounded() {
         views.handle_event(&of("session_end", &session(number)));
     }
     assert!(views.sessions().count() == 3 && views.sessions().any(|session| *session == a()));
+    assert_eq!(views.streams().len(), 2, "the texts went with their sessions");
     for number in 0..100 {
         views.handle_event(&of("message_start", &session(number)));
     }

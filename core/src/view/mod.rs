@@ -15,6 +15,24 @@
 //!    |--- an error, or too long ------'                                     |
 //!    '--- the server works no more, or has lost its state ------------------'
 //! ```
+//!
+//! A client's events go in as they come:
+//!
+//! ```
+//! use reattach_core::client::Event;
+//! use reattach_core::view::SessionViews;
+//!
+//! fn tell(views: &mut SessionViews, event: &Event) {
+//!     match event {
+//!         Event::Attached { resumed } => views.handle_attached(*resumed),
+//!         Event::Detached { .. } => views.handle_detached(),
+//!         Event::Delivered { id } => views.handle_delivered(*id),
+//!         Event::Delayed { id } => views.handle_delayed(*id),
+//!         Event::SendFailed(failed) => views.handle_send_failed(failed),
+//!         _ => {}
+//!     }
+//! }
+//! ```
 
 mod config;
 mod event;
