@@ -1,10 +1,12 @@
 //! Any bytes at all as what came in a WebSocket message.
 //!
 //! Nothing may panic. What can be read can be written, and is then read as the same; the two ways to read a message agree
-//! wherever its payload is JSON; and whether a text is JSON is what `serde_json` says.
+//! wherever its payload is JSON; whether a text is JSON is what `serde_json` says; and what an application says by it is read
+//! again as it was.
 
 use reattach_core::id::MessageId;
 use reattach_core::id::Seq;
+use reattach_core::messages::AnyMessage;
 use reattach_core::wire;
 use reattach_core::wire::Bye;
 use reattach_core::wire::Ephemeral;
@@ -125,8 +127,20 @@ fn payload(text: &str) {
     let Ok(ours) = ours else { return };
     let value = serde_json::from_str::<serde_json::Value>(text).ok();
     assert_eq!(serde_json::from_str(ours.as_str()).ok(), value, "the value is the same");
+    application(&ours);
     splice(&ours);
     splice(&theirs.expect("the two agree"));
+}
+
+/// A payload as what an application says. What can be read can be written, and is then read as the same.
+fn application(payload: &Payload) {
+    match AnyMessage::read(payload) {
+        Ok(message) => {
+            let written = message.write().expect("what came was not too deep");
+            assert_eq!(AnyMessage::read(&written), Ok(message));
+        }
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
 }
 
 /// A payload in a frame is read back, by either reader, and nothing else of the frame is touched.
