@@ -25,6 +25,7 @@ use reattach_core::messages::MessageError;
 use reattach_core::messages::PermissionId;
 use reattach_core::messages::PermissionMessage;
 use reattach_core::messages::PermissionRequest;
+use reattach_core::messages::PermissionResponse;
 use reattach_core::messages::ServerEvent;
 use reattach_core::messages::StreamEnd;
 use reattach_core::outcome::Failure;
@@ -427,7 +428,7 @@ fn the_dialogs_of_each_session_are_counted() {
     dialogs.answer(&p, Choice::Deny, now).unwrap();
     views.sync_dialogs(&dialogs);
     assert_eq!((views.view(&a()).dialogs, changed(&mut views)), (2, vec![]));
-    dialogs.handle_answered(&p, Ok(()), now);
+    dialogs.handle_answered(&PermissionResponse { request_id: p.clone(), choice: Choice::Deny }, Ok(()), now);
     views.sync_dialogs(&dialogs);
     assert_eq!((views.view(&a()).dialogs, changed(&mut views)), (1, vec![a()]));
 }
