@@ -420,16 +420,22 @@ fn the_dialogs_of_each_session_are_counted() {
         let request = PermissionRequest { id, tool_name, input, context, timestamp, remaining };
         dialogs.handle_message(&session, PermissionMessage::Request(request), now);
     }
-    views.sync_dialogs(&dialogs);
+    for session in [a(), b()] {
+        views.sync_dialogs(&session, &dialogs);
+    }
     assert_eq!((views.view(&a()).dialogs, views.view(&b()).dialogs), (2, 1));
     assert_eq!(changed(&mut views), [a(), b()]);
     // An answer that is not confirmed leaves its dialog.
     let p = PermissionId::new("p").unwrap();
     dialogs.answer(&p, Choice::Deny, now).unwrap();
-    views.sync_dialogs(&dialogs);
+    for session in [a(), b()] {
+        views.sync_dialogs(&session, &dialogs);
+    }
     assert_eq!((views.view(&a()).dialogs, changed(&mut views)), (2, vec![]));
     dialogs.handle_answered(&PermissionResponse { request_id: p.clone(), choice: Choice::Deny }, Ok(()), now);
-    views.sync_dialogs(&dialogs);
+    for session in [a(), b()] {
+        views.sync_dialogs(&session, &dialogs);
+    }
     assert_eq!((views.view(&a()).dialogs, changed(&mut views)), (1, vec![a()]));
 }
 

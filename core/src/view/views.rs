@@ -189,22 +189,17 @@ impl SessionViews {
         self.handle_stream(&ChatStream { session_id, in_reply_to, delta: message, end }, now)
     }
 
-    /// Takes in the dialogs, after any of them has changed.
-    pub fn sync_dialogs(&mut self, dialogs: &Dialogs) {
-        let mut counts = BTreeMap::<&SessionId, usize>::new();
-        let dialogs = dialogs.dialogs();
-        for (_, dialog) in &dialogs {
-            *counts.entry(&dialog.session).or_default() += 1;
+    /// Takes in a session's dialogs, after any of them has changed. Those of other sessions are not looked at, whoever keeps them.
+    pub fn sync_dialogs(&mut self, session: &SessionId, dialogs: &Dialogs) {
+        let count = dialogs.dialogs().into_iter().filter(|(_, dialog)| dialog.session == *session).count();
+        let is_new = !self.sessions.contains_key(session);
+        if is_new && count == 0 {
+            return;
         }
-        for (session, state) in &mut self.sessions {
-            state.dialogs = counts.remove(session).unwrap_or(0);
+        if let Some(state) = self.make(session, false) {
+            state.dialogs = count;
         }
-        for (session, count) in counts {
-            if let Some(state) = self.make(session, false) {
-                state.dialogs = count;
-            }
-        }
-        self.refresh_all();
+        self.refresh(session);
     }
 
     /// Takes in where a session stands, after something of it was missed: whether it works, and the text that it works on.
