@@ -79,11 +79,15 @@ fn question(name: &str) -> PermissionRequest {
 async fn follow(mut watch: SessionWatch, last: u64, choice: Choice) -> (Vec<u64>, Vec<Removed>) {
     let (mut numbers, mut gone) = (Vec::new(), Vec::new());
     while numbers.last() != Some(&last) {
-        match soon(watch.next()).await.expect("it goes on") {
-            WatcherEvent::Event(_, event) => numbers.push(event.parse().unwrap()),
-            WatcherEvent::Dialog(id) => _ = watch.answer(&id, choice.clone()),
-            WatcherEvent::DialogRemoved { why, .. } => gone.push(why),
-            event => assert!(matches!(event, WatcherEvent::UpToDate | WatcherEvent::QueueStatus { .. }), "{event:?}"),
+        let event = soon(watch.next()).await.expect("it goes on");
+        if let WatcherEvent::Event(_, event) = event {
+            numbers.push(event.parse().unwrap());
+        } else if let WatcherEvent::Dialog(id) = event {
+            _ = watch.answer(&id, choice.clone());
+        } else if let WatcherEvent::DialogRemoved { why, .. } = event {
+            gone.push(why);
+        } else {
+            assert!(matches!(event, WatcherEvent::UpToDate | WatcherEvent::QueueStatus { .. }), "{event:?}");
         }
     }
     (numbers, gone)
