@@ -605,3 +605,15 @@ fn nothing_but_the_very_word_allows_and_what_makes_no_sense_is_said_by_name() {
     let long = format!(r#"{{"type":"permission-cancelled","requestId":"{}"}}"#, "x".repeat(129));
     assert!(PermissionMessage::read(&json(&long)).is_err());
 }
+
+#[test]
+fn a_dialog_whose_last_try_fails_after_its_time_is_over_goes_then_and_leaves_no_timer_that_is_due() {
+    let mut dialogs = dialogs();
+    dialogs.answer(&id("p"), ALLOW, secs(299)).unwrap();
+    while let Some(at) = dialogs.poll_timeout() {
+        dialogs.handle_timeout(at);
+        let next = dialogs.poll_timeout();
+        assert!(next.is_none_or(|next| next > at), "a timer is still due at {next:?} after it fired at {at:?}");
+    }
+    assert_eq!(outputs(&mut dialogs).last(), Some(&removed(Removed::TimedOut)));
+}

@@ -217,16 +217,17 @@ impl Dialogs {
         let now = self.clock.advance(now);
         for id in self.dialogs.keys().cloned().collect::<Vec<_>>() {
             let Some(dialog) = self.dialogs.get_mut(&id) else { continue };
-            let is_in_flight = dialog.status.is_in_flight();
-            // An answer that is on its way may have been in time.
-            if !is_in_flight && dialog.expires.is_some_and(|at| at <= now) {
-                self.remove(&id, Removed::TimedOut);
-            } else if dialog.due.take_due(now) {
+            if dialog.due.take_due(now) {
                 match dialog.status.clone() {
                     Status::Retrying { choice, retry } => self.send(&id, choice, retry, now),
                     Status::Sending { .. } => self.fail(&id, now),
                     Status::Pending | Status::Failed { .. } => {}
                 }
+            }
+            // An answer that is on its way may have been in time.
+            let is_over = |dialog: &Dialog| !dialog.status.is_in_flight() && dialog.expires.is_some_and(|at| at <= now);
+            if self.dialogs.get(&id).is_some_and(is_over) {
+                self.remove(&id, Removed::TimedOut);
             }
         }
     }
