@@ -119,7 +119,7 @@ fn a_follower_takes_what_is_of_its_watch_and_each_event_of_that_once() {
     let mut follower = Follower::new(&tag("t\""), Cursor { epoch: EPOCH, offset: Offset::new(16).unwrap() });
     let mut follow = |text: &str| follower.handle_message(UncheckedPayload::new(text));
     let offset = |number| Offset::new(number).unwrap();
-    for earlier in ["[17,1]", "[null]", "[]", r#"["other"]"#, r#"["other",{}]"#, r#"["t"]"#] {
+    for earlier in ["{}", "", "[17,1]", "[null]", "[]", r#"["other"]"#, r#"["other",{}]"#, r#"["t"]"#] {
         assert_eq!(follow(earlier), Followed::Earlier, "{earlier}");
     }
     assert_eq!(follow(r#"["t\""]"#), Followed::Begun(None));
@@ -206,6 +206,47 @@ fn what_could_not_be_sent_after_all_is_a_gap() {
     sessions.handle_unsent(connection(1), &id);
     assert_eq!(pull_all(&mut sessions, 1), ["s[null]"]);
     assert_eq!(sessions.observers(&id), 0);
+}
+
+#[test]
+fn where_a_watch_begins_is_said_before_its_end_though_it_could_not_be_sent_at_first() {
+    let mut sessions = sessions(&["s"]);
+    let id = session("s");
+    let all = |sessions: &mut Sessions| {
+        let pulled = std::iter::from_fn(|| sessions.pull(connection(1), |_, _| true));
+        pulled.map(|pulled| pulled.payload.as_str().to_owned()).collect::<Vec<_>>()
+    };
+    sessions.set_snapshot(&id, number(0)).unwrap();
+    _ = sessions.watch(connection(1), &id, WatchFrom::Start, tag("t")).unwrap();
+    assert_eq!(sessions.pull(connection(1), |_, _| true).unwrap().payload.as_str(), "[\"t\",0]");
+    sessions.handle_unsent(connection(1), &id);
+    assert_eq!(all(&mut sessions), ["[\"t\"]", "[null]"], "else it would be taken for the end of another watch");
+    _ = sessions.watch(connection(1), &id, WatchFrom::Start, tag("u")).unwrap();
+    sessions.remove(&id).unwrap();
+    assert_eq!(all(&mut sessions), ["[\"u\",0]", "[]"]);
+    sessions.handle_unsent(connection(1), &id);
+    assert_eq!(all(&mut sessions), ["[null]"], "the end could not be sent");
+}
+
+#[test]
+fn what_could_not_be_sent_is_no_gap_of_a_watch_that_began_since() {
+    type Change = fn(&mut Sessions);
+    let changes: [(Change, &[&str]); 3] = [
+        (|sessions| _ = sessions.watch(connection(1), &session("s"), WatchFrom::Now, tag("u")), &["s[2,2]"]),
+        (|sessions| sessions.unwatch(connection(1), &session("s")), &[]),
+        (|sessions| sessions.handle_epoch_ended(connection(1)), &[]),
+    ];
+    for (change, told) in changes {
+        let mut sessions = sessions(&["s"]);
+        let id = session("s");
+        _ = sessions.watch_after(connection(1), &id, None).unwrap();
+        sessions.publish(&id, &number(1), secs(0)).unwrap();
+        assert_eq!(pull_all(&mut sessions, 1), ["s[1,1]"]);
+        change(&mut sessions);
+        sessions.handle_unsent(connection(1), &id);
+        sessions.publish(&id, &number(2), secs(0)).unwrap();
+        assert_eq!(pull_all(&mut sessions, 1), *told);
+    }
 }
 
 /// Observers that are cut, begin anew and are slow, at random: each sees each event once and in order, or a gap.

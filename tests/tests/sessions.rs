@@ -255,7 +255,7 @@ fn a_session_that_ends_says_so_to_whoever_watches() {
     sessions.own(connection(2), &id).unwrap();
     sessions.publish(&id, &number(1), secs(0)).unwrap();
     sessions.remove(&id).unwrap();
-    assert_eq!(pull_all(&mut sessions, 1), ["s[]"]);
+    assert_eq!(pull_all(&mut sessions, 1), ["s[1,1]", "s[]"], "behind what was told before");
     assert_eq!(sessions.remove(&id), Err(SessionMisuse::UnknownSession));
     assert_eq!((sessions.poll_timeout(), sessions.len()), (None, 0));
     sessions.create(id.clone(), principal("ada"), EPOCH).unwrap();
