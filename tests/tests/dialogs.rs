@@ -217,6 +217,22 @@ fn a_dialog_goes_when_the_question_is_decided_elsewhere_taken_back_or_over() {
     assert_eq!(outputs(&mut dialogs), [removed(Removed::TimedOut)]);
 }
 
+#[test]
+fn another_question_under_the_name_of_one_that_is_shown_takes_its_place() {
+    let mut dialogs = dialogs();
+    dialogs.answer(&id("p"), ALLOW, secs(0)).unwrap();
+    _ = outputs(&mut dialogs);
+    let later = PermissionRequest { remaining: None, ..request("p") };
+    dialogs.handle_message(&session(), PermissionMessage::Request(later), secs(1));
+    assert_eq!(outputs(&mut dialogs), [], "it is the same");
+    let other = PermissionRequest { input: json("\"other\""), ..request("p") };
+    dialogs.handle_message(&session(), PermissionMessage::Request(other), secs(1));
+    assert_eq!(outputs(&mut dialogs), [removed(Removed::Forgotten), changed()]);
+    assert_eq!(dialogs.get(&id("p")).unwrap().status, Status::Pending, "nobody has answered that");
+    dialogs.forget_all();
+    assert_eq!(outputs(&mut dialogs), [removed(Removed::Forgotten)]);
+}
+
 // S002-55, S002-70, N15
 #[test]
 fn after_something_was_missed_what_the_server_no_longer_has_goes_and_an_answer_on_its_way_stays() {

@@ -100,6 +100,36 @@ fn a_later_answer_is_told_what_was_decided_and_the_same_one_again_is_confirmed()
     assert_eq!(broker.poll_timeout(), None);
 }
 
+// S002-58
+#[test]
+fn the_same_choice_with_another_input_is_another_answer() {
+    let edited = |input: &str| Choice::Allow { updated_input: Some(json(input)) };
+    for (first, second) in [(edited("1"), edited("2")), (ALLOW, edited("1")), (edited("1"), ALLOW)] {
+        let mut broker = broker();
+        broker.ask(session(), request("p"), None, secs(0)).unwrap();
+        broker.answer(connection(1), true, response("p", first.clone()), secs(1)).unwrap();
+        let other = broker.answer(connection(1), true, response("p", second), secs(1));
+        assert_eq!(other, Err(AnswerError::AlreadyResolved { is_allowed: true, by: connection(1) }));
+        let again = broker.answer(connection(1), true, response("p", first), secs(1));
+        assert_eq!(again, Ok(Answered { is_duplicate: true }));
+    }
+}
+
+#[test]
+fn who_has_nothing_to_do_with_a_session_any_more_looks_at_nothing_in_it() {
+    let mut broker = broker();
+    for name in ["p", "q"] {
+        broker.ask(session(), request(name), None, secs(0)).unwrap();
+        broker.look(connection(1), &id(name), true).unwrap();
+    }
+    broker.look(connection(2), &id("q"), true).unwrap();
+    _ = drain(&mut broker);
+    broker.retain_looking(&session(), |by| by == connection(2));
+    assert_eq!(drain(&mut broker).1, [status(1, 1)], "it is told where it changes");
+    broker.retain_looking(&session(), |by| by == connection(2));
+    assert_eq!(drain(&mut broker).1, [""; 0]);
+}
+
 // S002-60
 #[test]
 fn who_may_not_answer_changes_nothing() {
