@@ -5,6 +5,7 @@ pub mod alone;
 pub mod explore;
 pub mod frames;
 pub mod fuzz;
+pub mod hub;
 pub mod net;
 pub mod oracle;
 pub mod permissions;
