@@ -55,7 +55,8 @@ fn watched(after: Option<u64>) -> Result<Payload, Failure> {
 #[test]
 fn a_server_that_never_has_anything_is_asked_ever_more_seldom() {
     let failed = || Err(Failure::NotDelivered(NotDelivered::Expired));
-    let answers: [(&str, fn() -> Result<Payload, Failure>); 3] =
+    type Answer = fn() -> Result<Payload, Failure>;
+    let answers: [(&str, Answer); 3] =
         [("a gap", || watched(None)), ("a failure", failed), ("a gap in the lane", || watched(Some(0)))];
     for (what, answer) in answers {
         let (mut watcher, mut number) = alone();
