@@ -145,7 +145,7 @@ impl Run {
 
     fn step(&mut self) {
         let client = self.rng.below(CLIENTS as u64 + 1) as usize;
-        match self.rng.below(26) {
+        match self.rng.below(32) {
             0..=3 => self.publish(),
             4 => self.ask(),
             5..=6 => self.answer(client),
@@ -158,7 +158,7 @@ impl Run {
             }
             8 => self.world.detach(client),
             9 => self.world.attach(client),
-            10 if self.chance(3) => {
+            10 if self.chance(2) => {
                 let mut rng = Rng::new(self.rng.next_u64());
                 let came = rng.below(4) as usize;
                 self.world.end_epoch(client, || rng.below(2) == 0, came);
@@ -179,14 +179,14 @@ impl Run {
                 self.world.pass(Duration::from_millis(millis));
             }
             23 => self.look(client),
-            24 => self.rare(client),
+            24..=30 => self.rare(client),
             _ => self.world.settle(),
         }
     }
 
     fn rare(&mut self, client: usize) {
         match self.rng.below(8) {
-            0 if self.chance(4) => {
+            0 if self.chance(20) => {
                 self.world.lose_state();
                 self.oracle.asked.clear();
                 self.oracle.decided.clear();
@@ -197,7 +197,7 @@ impl Run {
                     self.is_over = true;
                 }
             }
-            1 if self.chance(12) && !self.is_over => {
+            1 if self.chance(60) && !self.is_over => {
                 self.is_over = true;
                 self.world.hub.remove(&session(), self.world.now).expect("it is there");
                 self.world.drain();
