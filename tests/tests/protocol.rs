@@ -7,10 +7,17 @@ use harness::transcript;
 use reattach_core::client;
 use reattach_core::client::OnSuperseded;
 use reattach_core::connection;
+use reattach_core::hub;
+use reattach_core::hub::Call;
 use reattach_core::id::Code;
 use reattach_core::id::ConnectionKey;
+use reattach_core::id::Name;
+use reattach_core::id::SessionId;
 use reattach_core::link::Acceptance;
 use reattach_core::link::Settlement;
+use reattach_core::messages::MAX_TEXT;
+use reattach_core::messages::PermissionMessage;
+use reattach_core::permission::DialogsConfig;
 use reattach_core::reconnect::Policy;
 use reattach_core::rpc;
 use reattach_core::server;
@@ -22,6 +29,7 @@ use reattach_core::wire::MAX_DEPTH;
 use reattach_core::wire::MAX_HANDS;
 use reattach_core::wire::MAX_REASON;
 use reattach_core::wire::MAX_WINDOW;
+use reattach_core::wire::Payload;
 use reattach_core::wire::SUBPROTOCOL;
 use reattach_core::wire::Token;
 
@@ -147,7 +155,34 @@ fn defaults() -> BTreeMap<String, String> {
         ("requests.max_bytes", bytes(requests.max_bytes)),
         ("requests.max_batch", requests.max_batch.to_string()),
     ];
-    entries.into_iter().map(|(setting, default)| (setting.to_owned(), default)).collect()
+    let entries = entries.into_iter().chain(of_hubs());
+    entries.map(|(setting, default)| (setting.to_owned(), default)).collect()
+}
+
+/// The same of hubs and of those who watch them.
+fn of_hubs() -> [(&'static str, String); 18] {
+    let (hub, dialogs) = (hub::Config::default(), DialogsConfig::default());
+    let (sessions, permissions) = (hub.sessions, hub.permissions);
+    [
+        ("sessions.log.count", sessions.log.count.to_string()),
+        ("sessions.log.bytes", bytes(sessions.log.bytes)),
+        ("sessions.log.age", duration(sessions.log.age)),
+        ("sessions.max_event", bytes(sessions.max_event)),
+        ("sessions.suspended_ttl", duration(sessions.suspended_ttl)),
+        ("sessions.max_sessions", sessions.max_sessions.to_string()),
+        ("sessions.max_observers", sessions.max_observers.to_string()),
+        ("sessions.max_watched", sessions.max_watched.to_string()),
+        ("permissions.timeout", duration(permissions.timeout)),
+        ("permissions.max_open", permissions.max_open.to_string()),
+        ("permissions.max_bytes", bytes(permissions.max_bytes)),
+        ("permissions.remembered", duration(permissions.remembered)),
+        ("permissions.max_remembered", permissions.max_remembered.to_string()),
+        ("dialogs.ack_timeout", duration(dialogs.ack_timeout)),
+        ("dialogs.retries", dialogs.retries.to_string()),
+        ("dialogs.retry_delay", duration(dialogs.retry_delay)),
+        ("dialogs.max_dialogs", dialogs.max_dialogs.to_string()),
+        ("dialogs.max_bytes", bytes(dialogs.max_bytes)),
+    ]
 }
 
 // S001-48, S001-49
@@ -164,7 +199,8 @@ fn every_default_is_the_one_in_the_table() {
 #[test]
 fn the_table_of_defaults_has_every_setting() {
     let (client, server, requests) = (client::Config::default(), server::Config::default(), rpc::Config::default());
-    let shown = format!("{client:#?}\n{server:#?}\n{requests:#?}");
+    let (hub, dialogs) = (hub::Config::default(), DialogsConfig::default());
+    let shown = format!("{client:#?}\n{server:#?}\n{requests:#?}\n{hub:#?}\n{dialogs:#?}");
     let fields: Vec<_> = shown
         .lines()
         .filter_map(|line| line.trim().split_once(": "))
@@ -238,9 +274,37 @@ fn the_numbers_in_the_text_are_right() {
         format!("1 to {} bytes", Token::MAX_LEN),
         format!("at most {MAX_REASON} bytes of UTF-8"),
         "(9007199254740991)".to_owned(),
+        format!("a name of 1 to {} bytes", SessionId::MAX_LEN),
+        format!("at most\n{MAX_TEXT} bytes, ids 1 to {}", Name::MAX_LEN),
     ] {
         assert!(PROTOCOL.contains(says.trim_start_matches("# ")), "PROTOCOL.md does not say {says:?}");
     }
+}
+
+#[test]
+fn every_method_of_a_hub_is_in_the_table_and_the_examples_of_sessions_are_read() {
+    let methods = rows(&["method", "parameters", "result"]);
+    assert_eq!(methods.len(), 7);
+    for row in methods {
+        assert!(Call::is_method(row[0].trim_matches('`')), "{row:?}");
+    }
+    let text = &PROTOCOL[PROTOCOL.find("## 18. Sessions").expect("a section")..];
+    let json = |text: &str| Payload::from_json(&text.replace("\"..", "\"00000000-0000-4000-8000-0000000000"));
+    let (mut requests, mut messages) = (0, 0);
+    for line in text.lines().filter_map(|line| line.strip_prefix("C ").or_else(|| line.strip_prefix("L "))) {
+        let line = line.replace("0707..", &"07".repeat(16));
+        let value: serde_json::Value = json(&line).expect("an example is JSON").parse().expect("any JSON");
+        if let Some(method) = value["method"].as_str() {
+            let params = Payload::new(&value["params"]).expect("JSON");
+            assert!(matches!(Call::read(method, Some(&params)), Some(Ok(_))), "{line}");
+            requests += 1;
+        } else if value[1] == "permission" {
+            let message = Payload::new(&value[2]).expect("JSON");
+            PermissionMessage::read(&message).unwrap_or_else(|error| panic!("{line}: {error}"));
+            messages += 1;
+        }
+    }
+    assert_eq!((requests, messages), (2, 4));
 }
 
 /// With `BLESS=1` the transcript in PROTOCOL.md is written anew.

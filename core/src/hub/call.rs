@@ -315,16 +315,20 @@ fn push_cursor(out: &mut String, cursor: Cursor) {
 }
 
 fn read_cursor(fields: &Fields<'_>, key: &'static str) -> Result<Option<Cursor>, DecodeError> {
-    let Some(fields) = fields.object(key)? else { return Ok(None) };
+    let cursor = fields.object(key);
+    if let Err(DecodeError::NotAnObject { .. }) = cursor {
+        return Err(fields.bad(key, Problem::Type { expected: "a cursor" }));
+    }
+    let Some(fields) = cursor? else { return Ok(None) };
     let offset = fields.number("offset", Offset::new)?.ok_or_else(|| fields.missing("offset"))?;
     Ok(Some(Cursor { epoch: fields.required_id("epoch")?, offset }))
 }
 
 fn read_from(fields: &Fields<'_>) -> Result<WatchFrom, DecodeError> {
-    match fields.raw("from")? {
-        None | Some("null") => Ok(WatchFrom::Start),
-        Some("\"now\"") => Ok(WatchFrom::Now),
-        Some(_) => Ok(read_cursor(fields, "from")?.map_or(WatchFrom::Start, WatchFrom::After)),
+    match fields.string("from") {
+        Ok(Some(word)) if word == "now" => Ok(WatchFrom::Now),
+        Ok(None) => Ok(WatchFrom::Start),
+        Ok(Some(_)) | Err(_) => Ok(read_cursor(fields, "from")?.map_or(WatchFrom::Start, WatchFrom::After)),
     }
 }
 

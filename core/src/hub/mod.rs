@@ -135,6 +135,8 @@ impl Hub {
     /// A connection begins another epoch, and has to watch again.
     pub fn handle_epoch_ended(&mut self, connection: ConnectionId) {
         self.sessions.handle_epoch_ended(connection);
+        self.broker.handle_away(connection);
+        self.route(self.clock.now());
     }
 
     /// A connection is gone for good.
@@ -181,6 +183,9 @@ impl Hub {
     /// [`SessionMisuse::UnknownSession`].
     pub fn remove(&mut self, id: &SessionId, now: Instant) -> Result<(), SessionMisuse> {
         let now = self.clock.advance(now);
+        if self.sessions.log(id).is_none() {
+            return Err(SessionMisuse::UnknownSession);
+        }
         self.broker.end_session(id, now);
         self.route(now);
         let observers = self.sessions.remove(id)?;
@@ -299,29 +304,38 @@ impl Hub {
             }
             Call::Unwatch { session } => {
                 self.sessions.unwatch(connection, &session);
+                self.forget_looks(&session);
                 Ok(done(()))
             }
             Call::Own { session } => {
-                self.sessions.own(connection, &session).map(write_generation).map_err(call::session_error)
+                let owned = self.sessions.own(connection, &session);
+                self.forget_looks(&session);
+                owned.map(write_generation).map_err(call::session_error)
             }
             Call::Release { session, generation } => {
                 self.may_have(connection, &session)?;
-                self.sessions.release(&session, generation).map(done).map_err(call::session_error)
+                let released = self.sessions.release(&session, generation);
+                self.forget_looks(&session);
+                released.map(done).map_err(call::session_error)
             }
             Call::Suspend { session, generation } => {
                 self.may_have(connection, &session)?;
-                self.sessions.suspend(&session, generation, now).map(done).map_err(call::session_error)
+                let suspended = self.sessions.suspend(&session, generation, now);
+                self.forget_looks(&session);
+                suspended.map(done).map_err(call::session_error)
             }
             Call::Answer(response) => {
-                let may_answer = self.may_answer(connection, &response.request_id);
+                let may_answer = self.may_answer(connection, &response.request_id).map_err(call::answer_error)?;
                 let answered = self.broker.answer(connection, may_answer, response, now);
                 let duplicate = answered.map_err(call::answer_error)?.is_duplicate;
                 Ok(Payload::of_known_parts(&alloc::format!("{{\"duplicate\":{duplicate}}}")))
             }
             Call::Look { request_id, is_looking } => {
-                if !self.may_answer(connection, &request_id) {
+                if !self.may_answer(connection, &request_id).map_err(call::answer_error)? {
                     return Err(call::answer_error(AnswerError::Forbidden));
                 }
+                // Who has gone since says so again after it has come back.
+                let is_looking = is_looking && self.sessions.is_reachable(connection);
                 // A question that was decided meanwhile is looked at by nobody.
                 _ = self.broker.look(connection, &request_id, is_looking);
                 Ok(done(()))
@@ -339,9 +353,15 @@ impl Hub {
         }
     }
 
-    /// Who watches or owns a session may answer what is asked in it.
-    fn may_answer(&self, connection: ConnectionId, id: &PermissionId) -> bool {
-        self.broker.session_of(id).is_some_and(|session| self.sessions.is_involved(connection, session))
+    /// Who watches or owns a session may answer what is asked in it. Of a session that has ended nobody knows who that was.
+    fn may_answer(&self, connection: ConnectionId, id: &PermissionId) -> Result<bool, AnswerError> {
+        let session = self.broker.session_of(id).filter(|session| self.sessions.log(session).is_some());
+        session.map(|session| self.sessions.is_involved(connection, session)).ok_or(AnswerError::UnknownRequest)
+    }
+
+    /// Who has nothing to do with a session any more looks at none of its questions.
+    fn forget_looks(&mut self, session: &SessionId) {
+        self.broker.retain_looking(session, |connection| self.sessions.is_involved(connection, session));
     }
 
     /// Has the broker's messages told in their sessions.

@@ -1,11 +1,14 @@
 //! The other end of a hub: one session, as a client sees it.
 //!
 //! ```text
-//!            response: after a cursor          message with the tag        [null]
-//!  Asking ------------------------> Awaiting ---------------> Watching -----------> Asking
-//!    ^  '-- response: a gap, asks again for what comes from then on         |
-//!    |---------- the connection is attached again, or begins anew ---------'|
-//!                                                                           '-- [] --> Ended
+//!            response: after a cursor                  [] (the session has ended)
+//!  Asking ----------------------------> Watching --------------------------------> Ended
+//!   ^  |                                   |
+//!   |  |- response: a gap, or a failure ---|- [null]
+//!   |  v                                   |
+//!  Waiting, from the third time on <-------'
+//!
+//!  Asking again, from wherever: the connection is attached again, or begins anew
 //! ```
 //!
 //! It watches again by itself, from where it has seen, so that each event is told once or its loss is; and what happened to
@@ -15,6 +18,9 @@ use alloc::collections::BTreeMap;
 use alloc::collections::BTreeSet;
 use alloc::collections::VecDeque;
 
+use core::time::Duration;
+
+use crate::deadline::soonest;
 use crate::hub::call;
 use crate::hub::call::Call;
 use crate::hub::call::Watched;
@@ -25,7 +31,9 @@ use crate::id::SessionId;
 use crate::messages::Choice;
 use crate::messages::PermissionId;
 use crate::messages::PermissionMessage;
+use crate::messages::PermissionRequest;
 use crate::messages::PermissionResponse;
+use crate::permission::AnswerError;
 use crate::permission::AnswerFailed;
 use crate::permission::DialogMisuse;
 use crate::permission::DialogOutput;
@@ -119,6 +127,8 @@ pub enum Ended {
 enum State {
     /// A request to watch is on its way.
     Asking(CallNo),
+    /// Asking has led nowhere so often that it is done again only then.
+    Waiting(Instant),
     /// What comes in the lane is of this watch, behind its tag.
     Watching,
     Ended,
@@ -137,14 +147,22 @@ pub struct Watcher {
     is_attached: bool,
     /// Where to begin again.
     from: WatchFrom,
+    /// How often asking has led nowhere, one time soon after the other, and when it was asked last.
+    tries: (u32, Instant),
     tag: Name,
     follower: Option<Follower>,
+    /// Whether this watch begins behind something that was not seen: a snapshot is to tell that.
+    is_bridged: bool,
+    /// Where a gap was last.
+    gap: Option<Cursor>,
     /// Where what had happened before ends, and the questions that were open there.
     replay: Option<(Offset, BTreeSet<PermissionId>)>,
     dialogs: Dialogs,
     calls: u64,
     /// The answers that are on their way.
     answers: BTreeMap<CallNo, PermissionResponse>,
+    /// The dialogs that somebody looks at, as the server is told.
+    looking: BTreeSet<PermissionId>,
     outputs: VecDeque<WatcherOutput>,
 }
 
@@ -169,12 +187,16 @@ impl Watcher {
             state: State::Ended,
             is_attached: true,
             from,
+            tries: (0, now),
             tag,
             follower: None,
+            is_bridged: false,
+            gap: None,
             replay: None,
             dialogs: Dialogs::new(config, me, now),
             calls: 0,
             answers: BTreeMap::new(),
+            looking: BTreeSet::new(),
             outputs: VecDeque::new(),
         };
         watcher.watch();
@@ -224,16 +246,20 @@ impl Watcher {
         let now = self.clock.advance(now);
         let Some(follower) = self.follower.as_mut().filter(|_| self.state == State::Watching) else { return };
         let followed = follower.handle_message(payload);
-        self.from = WatchFrom::After(follower.cursor());
+        let (cursor, has_begun) = (follower.cursor(), follower.has_begun());
+        if has_begun {
+            self.from = WatchFrom::After(cursor);
+        }
         match followed {
-            Followed::Begun(snapshot) => {
-                if let Some(snapshot) = snapshot {
-                    self.tell(WatcherEvent::Snapshot(snapshot));
-                }
+            Followed::Begun(Some(snapshot)) => self.tell(WatcherEvent::Snapshot(snapshot)),
+            Followed::Begun(None) if self.is_bridged => self.tell(WatcherEvent::Missed { up_to: cursor }),
+            Followed::Begun(None) => {}
+            Followed::Event(offset, kind, event) => {
+                self.tries.0 = 0;
+                self.on_event(offset, kind, event, now);
             }
-            Followed::Event(offset, kind, event) => self.on_event(offset, kind, event, now),
             Followed::Earlier => {}
-            Followed::Gap => self.watch(),
+            Followed::Gap => self.on_gap(cursor, now),
             Followed::Over => self.end(Ended::Over),
             Followed::Confused => self.end(Ended::Confused),
         }
@@ -247,7 +273,11 @@ impl Watcher {
         if let Some(answer) = self.answers.remove(&number) {
             let result = result.map(|_| ()).map_err(|failure| {
                 let Failure::Refused(error) = failure else { return AnswerFailed::NotConfirmed };
-                call::read_answer_error(&error).map_or(AnswerFailed::NotConfirmed, AnswerFailed::Refused)
+                match call::read_answer_error(&error) {
+                    // Who watches may answer: the server did not have the session watched at that moment, but it will.
+                    None | Some(AnswerError::Forbidden) => AnswerFailed::NotConfirmed,
+                    Some(error) => AnswerFailed::Refused(error),
+                }
             });
             self.dialogs.handle_answered(&answer, result, now);
         } else if self.state == State::Asking(number) {
@@ -258,8 +288,8 @@ impl Watcher {
                 },
                 Err(Failure::Refused(error)) if call::is_unknown_session(&error) => self.end(Ended::UnknownSession),
                 Err(failure) if is_final(&failure) => self.end(Ended::Refused(failure)),
-                // Nobody said no. The next one waits as long as this one did.
-                Err(_) => self.watch(),
+                // Nobody said no.
+                Err(_) => self.watch_again(now),
             }
         }
         self.drain();
@@ -277,8 +307,12 @@ impl Watcher {
         Ok(())
     }
 
-    /// Says that somebody looks at a question, or no longer does.
+    /// Says that somebody looks at a question, or no longer does. Of what has no dialog nothing is said.
     pub fn look(&mut self, id: &PermissionId, is_looking: bool) {
+        if self.dialogs.get(id).is_none() {
+            return;
+        }
+        _ = if is_looking { self.looking.insert(id.clone()) } else { self.looking.remove(id) };
         self.call(Call::Look { request_id: id.clone(), is_looking });
     }
 
@@ -287,6 +321,9 @@ impl Watcher {
         let now = self.clock.advance(now);
         self.dialogs.handle_timeout(now);
         self.drain();
+        if matches!(self.state, State::Waiting(until) if until <= now) {
+            self.watch();
+        }
     }
 
     /// The next thing to do. Poll until there is none.
@@ -297,7 +334,8 @@ impl Watcher {
     /// When to call [`Watcher::handle_timeout`].
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.dialogs.poll_timeout()
+        let waiting = if let State::Waiting(until) = self.state { Some(until) } else { None };
+        soonest([self.dialogs.poll_timeout(), waiting])
     }
 
     /// The dialogs, to look at.
@@ -333,6 +371,35 @@ impl Watcher {
         self.state = State::Asking(number);
     }
 
+    /// Asks to watch again, because that has led nowhere: at once at first, and then ever later, for what the server says without end
+    /// it would be asked without end.
+    fn watch_again(&mut self, now: Instant) {
+        let (tries, last) = self.tries;
+        let tries = if now - last > CALM { 1 } else { tries.saturating_add(1) };
+        self.tries = (tries, now);
+        match tries.checked_sub(TRIES_AT_ONCE + 1) {
+            None => self.watch(),
+            Some(more) => {
+                (self.follower, self.replay) = (None, None);
+                let pause = FIRST_PAUSE.saturating_mul(1 << more.min(10)).min(LAST_PAUSE);
+                self.state = State::Waiting(now + pause);
+            }
+        }
+    }
+
+    /// What comes behind a cursor is not to be had, as the server says in the lane.
+    fn on_gap(&mut self, cursor: Cursor, now: Instant) {
+        // It may have been a matter of the moment, but not twice: it is an event that cannot be sent. The next one may be.
+        if self.gap == Some(cursor) {
+            let Some(offset) = Offset::new(cursor.offset.get() + 1) else { return self.end(Ended::Confused) };
+            let up_to = Cursor { offset, ..cursor };
+            self.tell(WatcherEvent::Missed { up_to });
+            self.from = WatchFrom::After(up_to);
+        }
+        self.gap = Some(cursor);
+        self.watch_again(now);
+    }
+
     fn call(&mut self, call: Call) -> CallNo {
         self.calls += 1;
         let number = CallNo(self.calls);
@@ -344,19 +411,33 @@ impl Watcher {
         let Watched { after, end, permissions, pending, processing } = watched;
         let Some(after) = after else {
             // Nobody watches what is gone; what comes from here on can be.
-            self.tell(WatcherEvent::Missed { up_to: end });
-            self.from = WatchFrom::After(end);
-            return self.watch();
+            let from = WatchFrom::After(end);
+            if core::mem::replace(&mut self.from, from) != from {
+                self.tries.0 = 0;
+                self.tell(WatcherEvent::Missed { up_to: end });
+            }
+            return self.watch_again(now);
         };
         self.state = State::Watching;
-        self.from = WatchFrom::After(after);
+        self.is_bridged = match self.from {
+            WatchFrom::Start => after.offset > Offset::ZERO,
+            WatchFrom::Now => false,
+            WatchFrom::After(seen) => after != seen,
+        };
+        // What a snapshot bridges is not seen before that has come.
+        if !self.is_bridged {
+            self.from = WatchFrom::After(after);
+        }
         self.follower = Some(Follower::new(&self.tag, after));
         self.replay = Some((end.offset, permissions.iter().map(|request| request.id.clone()).collect()));
         for request in permissions {
             self.dialogs.handle_message(&self.session, PermissionMessage::Request(request), now);
         }
+        // What the server knew of that is forgotten with the earlier watch.
+        for request_id in self.looking.clone() {
+            self.call(Call::Look { request_id, is_looking: true });
+        }
         self.tell(WatcherEvent::QueueStatus { pending, processing });
-        self.end_replay();
     }
 
     fn on_event(&mut self, offset: Offset, kind: Kind, event: Payload, now: Instant) {
@@ -364,7 +445,10 @@ impl Watcher {
             Kind::Application => self.tell(WatcherEvent::Event(offset, event)),
             Kind::Permission => {
                 let is_past = self.replay.is_some();
+                let is_open = |id| self.replay.as_ref().is_some_and(|(_, listed)| listed.contains(id));
                 match PermissionMessage::read(&event) {
+                    // An earlier question of the same name.
+                    Ok(message) if question(&message).is_some_and(is_open) => {}
                     // What was asked and is still open was in the response, with the time that is left.
                     Ok(PermissionMessage::Request(_) | PermissionMessage::QueueStatus { .. }) if is_past => {}
                     Ok(PermissionMessage::QueueStatus { pending, processing }) => {
@@ -380,7 +464,8 @@ impl Watcher {
 
     /// Ends what had happened before, once all of it was told.
     fn end_replay(&mut self) {
-        let at = self.follower.as_ref().map(|follower| follower.cursor().offset);
+        let follower = self.follower.as_ref().filter(|follower| follower.has_begun());
+        let at = follower.map(|follower| follower.cursor().offset);
         if let Some((_, listed)) = self.replay.take_if(|(end, _)| at >= Some(*end)) {
             self.dialogs.forget_unlisted(&self.session, &listed);
             // The dialogs first.
@@ -390,9 +475,15 @@ impl Watcher {
     }
 
     fn end(&mut self, why: Ended) {
+        if why == Ended::Confused {
+            // The server goes on else.
+            self.call(Call::Unwatch { session: self.session.clone() });
+        }
         self.state = State::Ended;
+        (self.follower, self.replay) = (None, None);
+        self.answers.clear();
         // Nobody is left who could be answered.
-        self.dialogs.forget_unlisted(&self.session, &BTreeSet::new());
+        self.dialogs.forget_all();
         self.drain();
         self.tell(WatcherEvent::Ended(why));
     }
@@ -406,7 +497,10 @@ impl Watcher {
         while let Some(output) = self.dialogs.poll_output() {
             match output {
                 DialogOutput::Changed { id } => self.tell(WatcherEvent::Dialog(id)),
-                DialogOutput::Removed { id, why } => self.tell(WatcherEvent::DialogRemoved { id, why }),
+                DialogOutput::Removed { id, why } => {
+                    self.looking.remove(&id);
+                    self.tell(WatcherEvent::DialogRemoved { id, why });
+                }
                 DialogOutput::Send { response, .. } => {
                     let number = self.call(Call::Answer(response.clone()));
                     self.answers.insert(number, response);
@@ -415,6 +509,27 @@ impl Watcher {
         }
     }
 }
+
+/// The question that a message is about, where it is about one.
+const fn question(message: &PermissionMessage) -> Option<&PermissionId> {
+    match message {
+        PermissionMessage::Request(PermissionRequest { id, .. }) => Some(id),
+        PermissionMessage::Response(PermissionResponse { request_id, .. })
+        | PermissionMessage::Timeout { request_id, .. }
+        | PermissionMessage::Resolved { request_id, .. }
+        | PermissionMessage::Cancelled { request_id } => Some(request_id),
+        PermissionMessage::QueueStatus { .. } => None,
+    }
+}
+
+/// How often in a row it is asked again at once where that has led nowhere.
+const TRIES_AT_ONCE: u32 = 2;
+/// The first pause before it is asked again; each is twice as long as the one before.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// The longest pause, as between attempts to connect.
+const LAST_PAUSE: Duration = Duration::from_secs(30);
+/// After so long asking begins to lead nowhere anew.
+const CALM: Duration = Duration::from_secs(60);
 
 fn mint(tags: &mut MessageIds) -> Name {
     let text = alloc::format!("{}", tags.mint());

@@ -14,6 +14,9 @@ use alloc::vec::Vec;
 
 use core::time::Duration;
 
+use sha2::Digest;
+use sha2::Sha256;
+
 use crate::deadline::soonest;
 use crate::expiring::ExpiringMap;
 use crate::id::ConnectionId;
@@ -59,7 +62,8 @@ struct Open {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Decided {
-    By(ConnectionId, bool),
+    /// With the fingerprint of the input, where it was another than was asked for.
+    By(ConnectionId, bool, Option<[u8; 32]>),
     TimedOut,
     Cancelled,
 }
@@ -137,10 +141,10 @@ impl Broker {
         if let Some((_, decided)) = self.decided.get(&id) {
             return match decided {
                 _ if !may_answer => Err(AnswerError::Forbidden),
-                Decided::By(who, is_allowed) if *who == by && *is_allowed == choice.is_allow() => {
-                    Ok(Answered { is_duplicate: true })
+                decided if *decided == Decided::by(by, &choice) => Ok(Answered { is_duplicate: true }),
+                Decided::By(by, is_allowed, _) => {
+                    Err(AnswerError::AlreadyResolved { is_allowed: *is_allowed, by: *by })
                 }
-                Decided::By(by, is_allowed) => Err(AnswerError::AlreadyResolved { is_allowed: *is_allowed, by: *by }),
                 Decided::TimedOut => Err(AnswerError::Expired),
                 Decided::Cancelled => Err(AnswerError::Cancelled),
             };
@@ -155,7 +159,7 @@ impl Broker {
             return Err(AnswerError::Expired);
         }
         let is_allowed = choice.is_allow();
-        let Some(open) = self.decide(&id, Decided::By(by, is_allowed)) else { return Err(AnswerError::UnknownRequest) };
+        let Some(open) = self.decide(&id, Decided::by(by, &choice)) else { return Err(AnswerError::UnknownRequest) };
         let verdict = match choice {
             Choice::Allow { updated_input } => {
                 Verdict::Allow { input: updated_input.unwrap_or(open.request.input), by }
@@ -190,6 +194,16 @@ impl Broker {
         let ids: Vec<_> = self.open.iter().filter(|(_, open)| open.looking.contains(&connection)).collect();
         for id in ids.into_iter().map(|(id, _)| id.clone()).collect::<Vec<_>>() {
             _ = self.look(connection, &id, false);
+        }
+    }
+
+    /// Only these look at the questions of a session: the others have nothing to do with it any more.
+    pub fn retain_looking(&mut self, session: &SessionId, is_involved: impl Fn(ConnectionId) -> bool) {
+        let of_session = self.by_session.get(session).into_iter().flatten();
+        let looking = of_session.filter_map(|id| self.open.get(id).map(|open| (id, &open.looking)));
+        let away = looking.flat_map(|(id, looking)| looking.iter().map(move |by| (*by, id.clone())));
+        for (by, id) in away.filter(|(by, _)| !is_involved(*by)).collect::<Vec<_>>() {
+            _ = self.look(by, &id, false);
         }
     }
 
@@ -296,6 +310,16 @@ impl Broker {
     fn publish_status(&mut self, session: SessionId) {
         let (pending, processing) = self.status(&session);
         self.publish(session, PermissionMessage::QueueStatus { pending, processing });
+    }
+}
+
+impl Decided {
+    fn by(by: ConnectionId, choice: &Choice) -> Self {
+        let input = match choice {
+            Choice::Allow { updated_input } => updated_input.as_ref(),
+            Choice::Deny => None,
+        };
+        Self::By(by, choice.is_allow(), input.map(|input| Sha256::digest(input.as_str()).into()))
     }
 }
 

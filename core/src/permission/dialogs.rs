@@ -66,6 +66,15 @@ pub struct Dialog {
     has_changed: bool,
 }
 
+impl Dialog {
+    /// Whether a request is the one that is shown, however long it is open still.
+    fn asks_the_same(&self, request: &PermissionRequest) -> bool {
+        let PermissionRequest { id, tool_name, input, context, timestamp, remaining: _ } = &self.request;
+        let same = (&request.id, &request.tool_name, &request.input, &request.context, &request.timestamp);
+        (id, tool_name, input, context, timestamp) == same
+    }
+}
+
 /// Where a dialog stands.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Status {
@@ -154,6 +163,13 @@ impl Dialogs {
             (dialog.session == *session && !is_in_flight && !listed.contains(id)).then(|| id.clone())
         };
         for id in self.dialogs.iter().filter_map(is_over).collect::<Vec<_>>() {
+            self.remove(&id, Removed::Forgotten);
+        }
+    }
+
+    /// Nothing will be known of any question any more: no dialog is there, whatever was answered.
+    pub fn forget_all(&mut self) {
+        for id in self.dialogs.keys().cloned().collect::<Vec<_>>() {
             self.remove(&id, Removed::Forgotten);
         }
     }
@@ -264,8 +280,12 @@ impl Dialogs {
         let id = request.id.clone();
         let expires = request.remaining.map(|remaining| now + remaining);
         if let Some(dialog) = self.dialogs.get_mut(&id) {
-            dialog.expires = expires.or(dialog.expires);
-            return;
+            if dialog.asks_the_same(&request) {
+                dialog.expires = expires.or(dialog.expires);
+                return;
+            }
+            // A name that is used anew: nobody has seen what is asked under it.
+            self.remove(&id, Removed::Forgotten);
         }
         if self.dialogs.len() >= self.config.max_dialogs || self.bytes() >= self.config.max_bytes {
             return;

@@ -170,7 +170,7 @@ pub enum Removed {
     TimedOut,
     /// Whoever asked does not want to know any more.
     Cancelled,
-    /// The server knows nothing of it: it has lost its state.
+    /// The server knows nothing of it, or nothing comes from it any more: what became of an answer that was on its way is not known.
     Forgotten,
     /// The server says that this is not theirs to answer.
     Forbidden,

@@ -17,10 +17,10 @@ pub(super) enum Feed {
     Begin { tag: Name, after: Cursor, snapshot: Option<Payload> },
     /// Up to here.
     After(Cursor),
-    /// Something was lost, which is still to be said.
-    Lost,
+    /// Something was lost, which is still to be said; with the tag, where that was.
+    Lost { tag: Option<Name> },
     /// Up to here, of a session that has ended: what it told before is still told, and then that.
-    Ending { log: Arc<Log>, after: Cursor, beginning: Option<Payload> },
+    Ending { log: Arc<Log>, after: Cursor, beginning: Option<(Name, Option<Payload>)> },
 }
 
 impl Feed {
@@ -28,11 +28,19 @@ impl Feed {
     pub(super) fn ending(self, log: &Arc<Log>) -> Self {
         let log = Arc::clone(log);
         match self {
-            Self::Begin { tag, after, snapshot } => {
-                Self::Ending { log, after, beginning: Some(beginning(&tag, snapshot.as_ref())) }
-            }
+            Self::Begin { tag, after, snapshot } => Self::Ending { log, after, beginning: Some((tag, snapshot)) },
             Self::After(after) => Self::Ending { log, after, beginning: None },
-            Self::Lost | Self::Ending { .. } => self,
+            Self::Lost { .. } | Self::Ending { .. } => self,
+        }
+    }
+
+    /// The tag, where the next message is the one that says it.
+    pub(super) const fn tag(&self) -> Option<&Name> {
+        match self {
+            Self::Begin { tag, .. }
+            | Self::Lost { tag: Some(tag) }
+            | Self::Ending { beginning: Some((tag, _)), .. } => Some(tag),
+            Self::After(_) | Self::Lost { tag: None } | Self::Ending { beginning: None, .. } => None,
         }
     }
 
@@ -42,7 +50,7 @@ impl Feed {
         let over = || Some((Payload::of_known_parts("[]"), None));
         match self {
             Self::Begin { tag, after, snapshot } => {
-                Some((beginning(tag, snapshot.as_ref()), Some(Self::After(*after))))
+                Some((first_message(tag, snapshot.as_ref()), Some(Self::After(*after))))
             }
             Self::After(cursor) => match log.map(|log| log.after(*cursor)) {
                 Some(Next::Nothing) => None,
@@ -51,11 +59,13 @@ impl Feed {
                 }
                 Some(Next::Gone) | None => gap(),
             },
-            Self::Lost => gap(),
+            // Who has not heard where the watch begins would take the end of it for another's.
+            Self::Lost { tag: Some(tag) } => Some((first_message(tag, None), Some(Self::Lost { tag: None }))),
+            Self::Lost { tag: None } => gap(),
             Self::Ending { log, after, beginning } => {
                 let ending = |after| Some(Self::Ending { log: Arc::clone(log), after, beginning: None });
                 match (beginning, log.after(*after)) {
-                    (Some(beginning), _) => Some((beginning.clone(), ending(*after))),
+                    (Some((tag, snapshot)), _) => Some((first_message(tag, snapshot.as_ref()), ending(*after))),
                     (None, Next::Event(offset, event)) => Some((event.clone(), ending(Cursor { offset, ..*after }))),
                     (None, Next::Nothing) => over(),
                     (None, Next::Gone) => gap(),
@@ -66,7 +76,7 @@ impl Feed {
 }
 
 /// The message behind which a watch begins.
-fn beginning(tag: &Name, snapshot: Option<&Payload>) -> Payload {
+fn first_message(tag: &Name, snapshot: Option<&Payload>) -> Payload {
     let mut text = String::from("[");
     push_string(&mut text, tag.as_str());
     if let Some(snapshot) = snapshot {

@@ -55,10 +55,18 @@ impl Follower {
         self.cursor
     }
 
+    /// Whether the message with the tag has come. What came before was of another watch.
+    #[must_use]
+    pub const fn has_begun(&self) -> bool {
+        self.has_begun
+    }
+
     /// Takes in a message of the session's lane.
     pub fn handle_message(&mut self, payload: UncheckedPayload) -> Followed {
-        let Ok(payload) = payload.check() else { return Followed::Confused };
-        let Ok(parts) = serde_json::from_str::<Vec<&RawValue>>(payload.as_str()) else { return Followed::Confused };
+        // What came before it began is of no concern, whatever it is.
+        let unreadable = if self.has_begun { Followed::Confused } else { Followed::Earlier };
+        let Ok(payload) = payload.check() else { return unreadable };
+        let Ok(parts) = serde_json::from_str::<Vec<&RawValue>>(payload.as_str()) else { return unreadable };
         let parts: Vec<_> = parts.into_iter().map(RawValue::get).collect();
         if !self.has_begun {
             let snapshot = match *parts {

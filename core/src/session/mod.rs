@@ -95,6 +95,8 @@ struct Observer {
     watched: BTreeMap<SessionId, Feed>,
     /// The session that was pulled from last; the others have their turn first.
     last: Option<SessionId>,
+    /// What was pulled last, of a watch that goes on, and the tag where that was what was said.
+    pulled: Option<(SessionId, Option<Name>)>,
     /// What it owns or takes up.
     held: BTreeSet<SessionId>,
 }
@@ -128,6 +130,7 @@ impl Sessions {
             is_attached: true,
             watched: BTreeMap::new(),
             last: None,
+            pulled: None,
             held: BTreeSet::new(),
         });
         observer.is_attached = true;
@@ -144,15 +147,18 @@ impl Sessions {
     /// owns it keeps.
     pub fn handle_epoch_ended(&mut self, connection: ConnectionId) {
         let Some(observer) = self.connections.get_mut(&connection) else { return };
+        observer.pulled = None;
         for session in core::mem::take(&mut observer.watched).into_keys() {
             self.forget_observer(&session, connection);
         }
     }
 
-    /// What was pulled for a connection could not be sent. It is told of a gap, and watches no more.
+    /// What was pulled last for a connection could not be sent. It is told of a gap, and watches no more; unless it has begun to
+    /// watch anew since, or has stopped, for then it misses nothing.
     pub fn handle_unsent(&mut self, connection: ConnectionId, id: &SessionId) {
-        if let Some(observer) = self.connections.get_mut(&connection) {
-            observer.watched.insert(id.clone(), Feed::Lost);
+        let Some(observer) = self.connections.get_mut(&connection) else { return };
+        if let Some((_, tag)) = observer.pulled.take_if(|(pulled, _)| pulled == id) {
+            observer.watched.insert(id.clone(), Feed::Lost { tag });
         }
     }
 
@@ -285,6 +291,7 @@ impl Sessions {
         }
         if let Some(observer) = self.connections.get_mut(&connection) {
             observer.watched.insert(id.clone(), Feed::Begin { tag, after, snapshot });
+            observer.forget_pulled(id);
         }
         Ok(Watch::From(after))
     }
@@ -293,6 +300,7 @@ impl Sessions {
     pub fn unwatch(&mut self, connection: ConnectionId, id: &SessionId) {
         if let Some(observer) = self.connections.get_mut(&connection) {
             observer.watched.remove(id);
+            observer.forget_pulled(id);
         }
         self.forget_observer(id, connection);
     }
@@ -407,10 +415,11 @@ impl Sessions {
             let next = feed.next(self.sessions.get(id).map(|session| &session.log));
             let Some((payload, feed)) = next.filter(|(payload, _)| takes(id, payload.len())) else { continue };
             let (id, is_last) = (id.clone(), feed.is_none());
-            match feed {
-                Some(feed) => _ = observer.watched.insert(id.clone(), feed),
-                None => _ = observer.watched.remove(&id),
-            }
+            let before = match feed {
+                Some(feed) => observer.watched.insert(id.clone(), feed),
+                None => observer.watched.remove(&id),
+            };
+            observer.pulled = Some((id.clone(), before.and_then(|before| before.tag().cloned())));
             observer.last = Some(id.clone());
             if is_last {
                 self.forget_observer(&id, connection);
@@ -554,6 +563,13 @@ impl Sessions {
         if let Some(observer) = self.connections.get_mut(&connection).filter(|_| !is_held) {
             observer.held.remove(id);
         }
+    }
+}
+
+impl Observer {
+    /// What was pulled last of a session is of no watch any more.
+    fn forget_pulled(&mut self, id: &SessionId) {
+        self.pulled.take_if(|(pulled, _)| pulled == id);
     }
 }
 

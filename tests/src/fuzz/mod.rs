@@ -14,10 +14,12 @@
 //! | [`parts`] | the same, but registry and peers run apart, and what they say to each other is late |
 //! | [`registry`] | what happens to a registry without peers: strangers, and answers that are true or not, in any order or never |
 //! | [`requests`] | what happens to the requests of two sides: their applications, their messages, and bytes that are no request |
+//! | [`hub`] | what clients ask of a hub, and what a hub says to who watches, true or not |
 //! | [`pair`] | faults and commands, between real clients and a real server whose applications keep account |
 
 pub mod client;
 pub mod differential;
+pub mod hub;
 pub mod pair;
 pub mod parts;
 pub mod registry;
@@ -40,7 +42,7 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
     Target { name: "wire", run: wire::run },
     Target { name: "differential", run: differential::run },
     Target { name: "client", run: client::run },
@@ -48,5 +50,6 @@ pub const TARGETS: [Target; 8] = [
     Target { name: "registry", run: registry::run },
     Target { name: "parts", run: parts::run },
     Target { name: "requests", run: requests::run },
+    Target { name: "hub", run: hub::run },
     Target { name: "pair", run: pair::run },
 ];
