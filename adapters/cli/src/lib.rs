@@ -6,6 +6,8 @@
 pub mod bench;
 pub mod connect;
 pub mod demo;
+pub mod dial;
+pub mod listen;
 mod proxied;
 pub mod proxy;
 pub mod runtime;
