@@ -294,3 +294,25 @@ fn what_is_still_on_its_way_when_a_session_is_no_longer_watched_goes_to_nobody_a
         assert_eq!(client.stats().undelivered, 0);
     });
 }
+
+// What a client asks may be there before the hub serves its connection: a server is busy, or its runtime has several threads.
+#[test]
+fn what_was_asked_before_the_hub_served_the_connection_is_done() {
+    Simulation::new(8).run(async |net| {
+        let server = net.bind("server.test:80", ServerConfig::new().with_authentication(who)).await.unwrap();
+        let hub = Hub::new(&server, Config::default());
+        let session = hub.create(id("s"), ada()).unwrap();
+        session.publish(&number(1)).unwrap();
+        let client = client(&net).await;
+        let mut watch = client.watch_session(id("s"), WatchFrom::Start).unwrap();
+        let serving = async {
+            net.sleep(secs(1)).await;
+            let connection = server.accept().await.unwrap();
+            hub.serve(&connection, &Router::new()).await;
+        };
+        let watching = std::pin::pin!(async { event(&mut watch).await });
+        let serving = std::pin::pin!(serving);
+        let either = futures_util::future::select(watching, serving).await;
+        assert!(matches!(either, futures_util::future::Either::Left((1, _))));
+    });
+}

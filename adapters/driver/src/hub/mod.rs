@@ -166,10 +166,9 @@ impl Hub {
         state.connections.insert(cid, served);
         drop(state);
         let feed = HubFeed::new(Arc::clone(self.shared()), cid, number, connection.principal().clone());
-        let before = shared.lock().feed.replace(Box::new(feed));
+        let before = shared.attach_feed(Box::new(feed));
         // That one locks its hub.
         drop(before);
-        shared.wake_driver();
     }
 
     /// Does what a connection asks for, where that is for a hub; else gives it back.
