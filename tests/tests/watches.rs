@@ -316,3 +316,21 @@ fn what_was_asked_before_the_hub_served_the_connection_is_done() {
         assert!(matches!(either, futures_util::future::Either::Left((1, _))));
     });
 }
+
+#[test]
+fn a_snapshot_is_told_before_it_is_said_that_all_before_is_told() {
+    Simulation::new(9).run(async |net| {
+        let (_server, hub) = serve(&net, Config::default()).await;
+        let client = client(&net).await;
+        let session = hub.create(id("s"), ada()).unwrap();
+        session.publish(&number(1)).unwrap();
+        session.set_snapshot(number(7)).unwrap();
+        let mut watch = client.watch_session(id("s"), WatchFrom::Start).unwrap();
+        let mut told = Vec::new();
+        while told.last() != Some(&WatcherEvent::UpToDate) {
+            told.push(watch.next().await.unwrap());
+        }
+        told.retain(|event| !matches!(event, WatcherEvent::QueueStatus { .. }));
+        assert_eq!(told, [WatcherEvent::Snapshot(number(7)), WatcherEvent::UpToDate]);
+    });
+}

@@ -356,7 +356,6 @@ impl Watcher {
             self.dialogs.handle_message(&self.session, PermissionMessage::Request(request), now);
         }
         self.tell(WatcherEvent::QueueStatus { pending, processing });
-        self.end_replay();
     }
 
     fn on_event(&mut self, offset: Offset, kind: Kind, event: Payload, now: Instant) {
@@ -380,7 +379,9 @@ impl Watcher {
 
     /// Ends what had happened before, once all of it was told.
     fn end_replay(&mut self) {
-        let at = self.follower.as_ref().map(|follower| follower.cursor().offset);
+        // The snapshot is part of it, and comes with the tag.
+        let begun = self.follower.as_ref().filter(|follower| follower.has_begun());
+        let at = begun.map(|follower| follower.cursor().offset);
         if let Some((_, listed)) = self.replay.take_if(|(end, _)| at >= Some(*end)) {
             self.dialogs.forget_unlisted(&self.session, &listed);
             // The dialogs first.
