@@ -1,6 +1,7 @@
 //! Whom a client of the command line connects to, and how.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use reattach_tokio::ClientConfig;
@@ -39,6 +40,9 @@ pub struct Dialling {
     /// How many retries in a row may fail before giving up; without this there is no limit
     #[arg(long, value_name = "N")]
     pub attempts: Option<u32>,
+    /// How many seconds to wait between two tries at most; the waits grow up to that
+    #[arg(long, value_name = "SECONDS", default_value_t = 30.0)]
+    pub max_delay: f64,
 }
 
 /// What is wrong with what a client was told.
@@ -77,6 +81,13 @@ impl Dialling {
         let mut core = client::Config::default();
         core.reconnect.attempts = self.attempts;
         core.on_superseded = on_superseded;
+        let max_delay = Duration::try_from_secs_f64(self.max_delay).map_err(|_| {
+            Misdialled::Option(format!("--max-delay: {} is not a number of seconds to wait", self.max_delay))
+        })?;
+        let reconnect = &mut core.reconnect;
+        let backoff = &mut reconnect.backoff;
+        let delays = [&mut backoff.base, &mut backoff.cap, &mut reconnect.restart_min, &mut reconnect.restart_max];
+        delays.into_iter().for_each(|delay| *delay = max_delay.min(*delay));
         let mut config = ClientConfig::new().with_core(core);
         for header in &self.headers {
             let Some((name, value)) = header.split_once(':') else {

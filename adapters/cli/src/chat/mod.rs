@@ -20,6 +20,7 @@ use reattach_tokio::core::client::OnSuperseded;
 use reattach_tokio::core::hub::Ended;
 use reattach_tokio::core::id::SessionId;
 use reattach_tokio::core::link;
+use reattach_tokio::core::reconnect::GiveUp;
 use reattach_tokio::core::session::WatchFrom;
 
 pub use self::memory::Forgotten;
@@ -83,6 +84,10 @@ impl Failed {
             Self::State { .. } => "--state names a file that an earlier chat has written, or none",
             Self::Io(_) => "look at what reads stdout, and at the folder of --state",
             Self::Line(_) => "one line of text is one message; what came before was sent",
+            Self::Disconnected(ConnectionState::Failed(GiveUp::Unauthorized { .. })) => {
+                "--token is the one that the agent was started with"
+            }
+            Self::Disconnected(ConnectionState::Superseded) => "each client needs a --state file of its own",
             Self::Disconnected(_) => "is the agent running? `reattach agent` starts one",
             Self::Session(Ended::UnknownSession) => "--session names one that the agent has",
             Self::Session(_) => "start over; the agent may know another --session",

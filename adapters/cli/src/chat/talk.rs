@@ -187,7 +187,12 @@ impl Talk {
                 let line = self.questions.on_removed(&me, &id, &why);
                 self.screen.tell(&line);
             }
-            WatcherEvent::Ended(ended) => return Err(Leave::Failed(Failed::Session(ended))),
+            WatcherEvent::Ended(ended) => {
+                let state = self.client.state();
+                // Where the connection is over, the session is over because of that.
+                let failed = if is_over(&state) { Failed::Disconnected(state) } else { Failed::Session(ended) };
+                return Err(Leave::Failed(failed));
+            }
             // How many questions are open is known from the dialogs. A later version may tell more.
             WatcherEvent::QueueStatus { .. } | _ => {}
         }
@@ -401,6 +406,11 @@ impl Talk {
     fn left(&self, is_interrupted: bool) -> Left {
         Left { tally: self.tally, is_interrupted }
     }
+}
+
+/// Whether nothing more comes of a connection by itself.
+const fn is_over(state: &ConnectionState) -> bool {
+    matches!(state, ConnectionState::Failed(_) | ConnectionState::Superseded | ConnectionState::Closed(_))
 }
 
 /// A message's name as it is told: the end of it, which differs from one to the next.
