@@ -1,7 +1,7 @@
 //! The `reattach` command.
 //!
 //! Exit codes: 0, all went well; 1, it could not be done, or a promise was broken; 2, the command line makes no sense; 3, some
-//! messages were not delivered, or nobody can tell; 130, interrupted.
+//! messages were not delivered, or not answered, or nobody can tell; 130, interrupted.
 
 use std::io;
 use std::io::Write as _;
@@ -43,7 +43,7 @@ enum Command {
     Chat(chat::Options),
 }
 
-/// Some messages were not delivered, or nobody can tell.
+/// Some messages were not delivered, or not answered, or nobody can tell.
 const NOT_ALL_DELIVERED: u8 = 3;
 /// The command line makes no sense. The parser of options says the same.
 const USAGE: u8 = 2;

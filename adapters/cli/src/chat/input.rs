@@ -17,7 +17,7 @@ pub(super) enum Input {
     Edit(Option<String>, Payload),
     /// Show the questions that are open.
     Dialogs,
-    /// Send something again that may not have been taken.
+    /// Send something again that was not taken, or may not have been.
     Retry(String),
     /// Leave, to come back.
     Detach,
@@ -43,7 +43,7 @@ pub(super) enum Mistyped {
 /// What can be typed.
 pub(super) const HELP: &str = "/allow [ID], /deny [ID], /edit [ID] JSON: answer a question; without its ID, the only one that is open\n\
     /dialogs: the questions that are open\n\
-    /retry ID: send a message again of which nobody can tell\n\
+    /retry ID: send a message again that was not delivered, or of which nobody can tell\n\
     /detach: leave, and come back with the same --state\n\
     /quit: leave\n\
     Anything else is said to the agent (behind // where it begins with a slash); say `help` to hear what it does.";

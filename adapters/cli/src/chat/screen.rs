@@ -78,10 +78,11 @@ impl Screen {
     }
 
     /// Says something that is not part of the conversation.
-    pub(super) fn tell(&self, text: &str) {
+    pub(super) fn tell(&mut self, text: &str) {
         let shared = self.row.is_some() && self.is_terminal && self.is_in_line;
         // Where the conversation is on the same screen, this goes on a line of its own.
         let before = if shared { "\n" } else { "" };
+        self.is_in_line &= !shared;
         tell(&format!("{before}{}", visible(text)));
     }
 

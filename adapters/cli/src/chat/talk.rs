@@ -1,6 +1,7 @@
 //! The conversation, as it goes on: lines come from stdin, events from the session, outcomes from the outbox.
 
 use std::collections::BTreeSet;
+use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -46,8 +47,8 @@ pub(super) struct Talk {
     ids: MessageIds,
     /// What was typed in this run.
     own: BTreeSet<String>,
-    /// Those of them that can be sent again, as they were.
-    doubtful: Vec<Typed>,
+    /// The last of them that were not delivered, or of which nobody can tell: they can be sent again as they were.
+    failed: VecDeque<Typed>,
     tally: Tally,
     /// Whether everything that had happened before is told.
     is_current: bool,
@@ -68,6 +69,8 @@ enum Leave {
     Failed(Failed),
 }
 
+/// How many messages that failed can be sent again.
+const MAX_FAILED: usize = 100;
 /// How long a connection may take to end.
 const FAREWELL: Duration = Duration::from_secs(2);
 /// How often the row about how things stand is brought up to date.
@@ -91,7 +94,7 @@ impl Talk {
             path,
             ids: MessageIds::new(reattach_tokio::connection_key().as_bytes()),
             own: BTreeSet::new(),
-            doubtful: Vec::new(),
+            failed: VecDeque::new(),
             tally: Tally::default(),
             is_current: false,
             patience,
@@ -230,7 +233,7 @@ impl Talk {
     /// The end of an answer was heard. That a message was taken may be known only later.
     fn on_answered(&mut self, message_id: &str) {
         self.memory.unanswered.retain(|own| own != message_id);
-        for typed in self.memory.unsettled.iter_mut().chain(&mut self.doubtful) {
+        for typed in self.memory.unsettled.iter_mut().chain(&mut self.failed) {
             typed.is_answered |= typed.message_id == message_id;
         }
     }
@@ -259,14 +262,15 @@ impl Talk {
                 let open = Questions::list(&self.watch);
                 self.screen.tell(&if open.is_empty() { "no question is open".to_owned() } else { open.join("\n") });
             }
-            Input::Retry(named) => match self.doubtful.iter().position(|typed| typed.message_id.ends_with(&named)) {
-                Some(at) => {
-                    let typed = self.doubtful.remove(at);
-                    self.send(typed);
-                    return self.save();
-                }
-                None => self.screen.tell(&format!("no message of which nobody can tell is called {named}")),
-            },
+            Input::Retry(named) => {
+                let at = self.failed.iter().position(|typed| typed.message_id.ends_with(&named));
+                let Some(typed) = at.and_then(|at| self.failed.remove(at)) else {
+                    self.screen.tell(&format!("no message that can be sent again is called {named}"));
+                    return Ok(());
+                };
+                self.send(typed);
+                return self.save();
+            }
             Input::Detach if self.path.is_none() => {
                 self.screen.tell("nothing would be kept to come back with: start with --state FILE, or /quit");
             }
@@ -310,16 +314,25 @@ impl Talk {
             }
             Fate::NotDelivered(why) => {
                 self.tally.failed += 1;
-                self.screen.tell(&format!("{id}: not delivered: {why}: {}", typed.message));
+                self.screen
+                    .tell(&format!("{id}: not delivered: {why}: {} (/retry {id} sends it again)", typed.message));
+                self.keep(typed);
             }
             Fate::Unknown(why) => {
                 self.tally.unknown += 1;
                 self.screen.tell(&format!("{id}: unknown: {why}: {} (/retry {id} sends it again)", typed.message));
-                // Whoever sends it again knows that it may be done twice.
-                self.doubtful.push(Typed { epoch: None, ..typed });
+                self.keep(typed);
             }
         }
         self.save()
+    }
+
+    /// Keeps a message that may be sent again. Whoever does that with one of which nobody can tell knows that it may be done twice.
+    fn keep(&mut self, typed: Typed) {
+        if self.failed.len() >= MAX_FAILED {
+            self.failed.pop_front();
+        }
+        self.failed.push_back(Typed { epoch: None, ..typed });
     }
 
     /// Says how things stand.
@@ -342,7 +355,7 @@ impl Talk {
             details.push_str(&format!(", {waiting} to be delivered"));
         }
         if open > 0 {
-            details.push_str(&format!(", {open} questions open (/dialogs)"));
+            details.push_str(&format!(", {open} open {} (/dialogs)", if open == 1 { "question" } else { "questions" }));
         }
         self.screen.stand(&kind, &line, &details);
     }
