@@ -131,6 +131,13 @@ fn numbered(lines: usize) -> String {
     })
 }
 
+/// Long texts are the same; where they are not, it says from where on.
+fn assert_same(text: &str, expected: &str) {
+    let lines = text.lines().zip(expected.lines()).enumerate();
+    let other: Vec<_> = lines.filter(|(_, (line, expected))| line != expected).take(5).collect();
+    assert!(text == expected, "from here on it is another: {other:?}; {} bytes of {}", text.len(), expected.len());
+}
+
 macro_rules! on_both_runtimes {
     ($($name:ident)+) => {
         mod on_tokio { $(#[test] fn $name() { super::$name("tokio"); })+ }
@@ -230,15 +237,16 @@ fn of_two_people_the_first_who_answers_decides_and_the_other_is_told_who(runtime
 
 fn who_leaves_in_the_middle_of_an_answer_comes_back_to_the_rest_of_it(runtime: &str) {
     let agent = Agent::start(runtime, &["--pace-ms", "4"]);
-    let content = numbered(300);
+    // Long enough that it still goes on when somebody comes back for the third time, however busy the machine.
+    let content = numbered(1_000);
     agent.write("long.txt", &content);
     let state = agent.folder.path().join("state");
     let with_state = ["--state", state.to_str().unwrap()];
     let mut conversation = String::new();
     let mut person = Person::arrive(&agent.url(), runtime, &with_state);
     person.types("read long.txt");
-    for part in ["line 60: ", "line 120: ", "line 180: "] {
-        person.reads(part);
+    for _ in 0..3 {
+        person.reads("\nline ");
         // What is said meanwhile is read behind the answer, although its place is before where it was left.
         person.types("count long.txt");
         until(|| person.process.stderr.text().contains(": delivered"));
@@ -252,8 +260,8 @@ fn who_leaves_in_the_middle_of_an_answer_comes_back_to_the_rest_of_it(runtime: &
     let (code, read) = person.listens_to_the_end();
     conversation.push_str(&read);
     let size = content.len();
-    let counted = format!("long.txt: 900 words, 300 lines, {size} bytes\n").repeat(3);
-    assert_eq!(conversation, format!("> read long.txt\n{content}{}{counted}", "> count long.txt\n".repeat(3)));
+    let counted = format!("long.txt: 3000 words, 1000 lines, {size} bytes\n").repeat(3);
+    assert_same(&conversation, &format!("> read long.txt\n{content}{}{counted}", "> count long.txt\n".repeat(3)));
     assert_eq!(code, 0);
     // It was one connection all the time.
     let mut connections = agent.connections();
@@ -298,7 +306,7 @@ fn twenty_cuts_cost_no_character_and_no_answer_is_taken_twice(runtime: &str) {
         "> read long.txt\n{content}> append log.txt once\nMay I add to log.txt? \
          Wrote 5 bytes to log.txt: {cid} has allowed it.\n"
     );
-    assert_eq!(conversation, expected);
+    assert_same(&conversation, &expected);
     assert_eq!((code, agent.read("log.txt").as_str()), (0, "once\n"));
     assert_eq!(agent.connections().len(), 1);
 }
