@@ -314,3 +314,43 @@ fn what_was_asked_before_the_hub_serves_is_done_though_its_client_is_away_by_the
         assert_eq!(event(&mut watch).await, 1);
     });
 }
+
+// What a client asks may be there before the hub serves its connection: a server is busy, or its runtime has several threads.
+#[test]
+fn what_was_asked_before_the_hub_served_the_connection_is_done() {
+    Simulation::new(8).run(async |net| {
+        let server = net.bind("server.test:80", ServerConfig::new().with_authentication(who)).await.unwrap();
+        let hub = Hub::new(&server, Config::default());
+        let session = hub.create(id("s"), ada()).unwrap();
+        session.publish(&number(1)).unwrap();
+        let client = client(&net).await;
+        let mut watch = client.watch_session(id("s"), WatchFrom::Start).unwrap();
+        let serving = async {
+            net.sleep(secs(1)).await;
+            let connection = server.accept().await.unwrap();
+            hub.serve(&connection, &Router::new()).await;
+        };
+        let watching = std::pin::pin!(async { event(&mut watch).await });
+        let serving = std::pin::pin!(serving);
+        let either = futures_util::future::select(watching, serving).await;
+        assert!(matches!(either, futures_util::future::Either::Left((1, _))));
+    });
+}
+
+#[test]
+fn a_snapshot_is_told_before_it_is_said_that_all_before_is_told() {
+    Simulation::new(9).run(async |net| {
+        let (_server, hub) = serve(&net, Config::default()).await;
+        let client = client(&net).await;
+        let session = hub.create(id("s"), ada()).unwrap();
+        session.publish(&number(1)).unwrap();
+        session.set_snapshot(number(7)).unwrap();
+        let mut watch = client.watch_session(id("s"), WatchFrom::Start).unwrap();
+        let mut told = Vec::new();
+        while told.last() != Some(&WatcherEvent::UpToDate) {
+            told.push(watch.next().await.unwrap());
+        }
+        told.retain(|event| !matches!(event, WatcherEvent::QueueStatus { .. }));
+        assert_eq!(told, [WatcherEvent::Snapshot(number(7)), WatcherEvent::UpToDate]);
+    });
+}

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::io::Write as _;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
@@ -11,15 +10,10 @@ use std::time::Instant;
 
 use clap::Args;
 use reattach_tokio::Client;
-use reattach_tokio::ClientConfig;
-use reattach_tokio::ClientTls;
 use reattach_tokio::ConnectionState;
-use reattach_tokio::Credentials;
-use reattach_tokio::CredentialsError;
-use reattach_tokio::CredentialsProvider;
 use reattach_tokio::Receipt;
 use reattach_tokio::UrlError;
-use reattach_tokio::core::client;
+use reattach_tokio::core::client::OnSuperseded;
 use reattach_tokio::core::error::ApiMisuse;
 use reattach_tokio::core::link;
 use reattach_tokio::core::reconnect::Ended;
@@ -32,37 +26,21 @@ use reattach_tokio::core::wire::UncheckedPayload;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::proxied::proxy_for;
+use crate::dial;
+use crate::dial::Dialling;
+use crate::dial::Misdialled;
 use crate::stdin;
 use crate::stdin::Line;
 
 /// What the client can be told.
 #[derive(Args, Clone, Debug)]
 pub struct Options {
-    /// The server, such as ws://127.0.0.1:9400/
-    pub url: String,
+    /// Whom to connect to, and how.
+    #[command(flatten)]
+    pub dialling: Dialling,
     /// Each line is a JSON value, on stdin and on stdout; without this it is plain text, sent as a JSON string
     #[arg(long)]
     pub json: bool,
-    /// A header for the WebSocket handshake, as `Name: value`; may be repeated
-    #[arg(short = 'H', long = "header", value_name = "HEADER")]
-    pub headers: Vec<String>,
-    /// Send `Authorization: Bearer TOKEN` with the WebSocket handshake
-    #[arg(long, value_name = "TOKEN")]
-    pub bearer: Option<String>,
-    /// A token for the hello, for servers that authenticate there
-    #[arg(long, value_name = "TOKEN")]
-    pub token: Option<String>,
-    /// Behind wss://, trust whoever one of these certificates (PEM) has signed, and not whom the system trusts
-    #[arg(long, value_name = "FILE")]
-    pub ca: Option<PathBuf>,
-    /// Go through a proxy, such as http://127.0.0.1:3128 or socks5://127.0.0.1:1080; without this, what HTTPS_PROXY (for wss://),
-    /// ALL_PROXY and NO_PROXY say
-    #[arg(long, value_name = "URL")]
-    pub proxy: Option<String>,
-    /// How many retries in a row may fail before giving up; without this there is no limit
-    #[arg(long, value_name = "N")]
-    pub attempts: Option<u32>,
     /// After the end of stdin, how many seconds to wait for more messages after the last one
     #[arg(long, value_name = "SECONDS", default_value_t = 1.0)]
     pub linger: f64,
@@ -144,6 +122,15 @@ impl From<UrlError> for Failed {
     }
 }
 
+impl From<Misdialled> for Failed {
+    fn from(error: Misdialled) -> Self {
+        match error {
+            Misdialled::Option(problem) => Self::Option(problem),
+            Misdialled::Url(error) => Self::Url(error),
+        }
+    }
+}
+
 /// What became of the lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
@@ -163,7 +150,7 @@ pub struct Tally {
 /// [`Failed`] where the connection could not be had or kept, or stdin or stdout failed.
 pub async fn run(options: &Options) -> Result<Tally, Failed> {
     let (linger, patience) = (seconds("--linger", options.linger)?, seconds("--patience", options.patience)?);
-    let client = reattach_tokio::start(&options.url, config(options)?)?;
+    let client = reattach_tokio::start(&options.dialling.url, options.dialling.config(OnSuperseded::default())?)?;
     let status = (!options.quiet).then(|| tokio::spawn(tell_status(client.clone())));
     let activity = Arc::new(Activity::new());
     let (claims, tallying) = tally(Arc::clone(&activity));
@@ -214,15 +201,7 @@ fn failed(state: ConnectionState) -> Failed {
     if let ConnectionState::Failed(GiveUp::Hopeless { last: Ended::NotOpened(OpenError::Insecure(why)) }) = state {
         return Failed::Insecure(why);
     }
-    Failed::Ended(if let ConnectionState::Closed(client::Closed::ByPeer { code, reason }) = state {
-        format!("the server ended the connection: {code} {reason}").trim_end().to_owned()
-    } else if let ConnectionState::Failed(reason) = state {
-        format!("no connection: {reason}")
-    } else if state == ConnectionState::Superseded {
-        "another instance took the connection over".to_owned()
-    } else {
-        "the connection ended".to_owned()
-    })
+    Failed::Ended(dial::end(&state))
 }
 
 /// Says something on stderr. Nobody need be listening.
@@ -283,40 +262,6 @@ pub fn line_of(payload: &UncheckedPayload) -> String {
         Ok(text) if !text.contains(['\n', '\r']) => text,
         Ok(_) | Err(_) => payload.as_str().to_owned(),
     }
-}
-
-fn config(options: &Options) -> Result<ClientConfig, Failed> {
-    let mut core = client::Config::default();
-    core.reconnect.attempts = options.attempts;
-    let mut config = ClientConfig::new().with_core(core);
-    for header in &options.headers {
-        let Some((name, value)) = header.split_once(':') else {
-            return Err(Failed::Option(format!("--header {header:?}: it should look like `Name: value`")));
-        };
-        config = config.with_header(name.trim(), value.trim())?;
-    }
-    if let Some(bearer) = &options.bearer {
-        config = config.with_header("Authorization", &format!("Bearer {bearer}"))?;
-    }
-    if let Some(token) = &options.token {
-        let credentials = Credentials::token(token.clone())
-            .map_err(|CredentialsError| Failed::Option("--token: it is empty or too long".to_owned()))?;
-        config = config.with_credentials(CredentialsProvider::new(move || {
-            let credentials = credentials.clone();
-            async move { Ok(credentials) }
-        }));
-    }
-    if let Some(path) = &options.ca {
-        let unusable = |problem: &dyn std::fmt::Display| Failed::Option(format!("--ca {}: {problem}", path.display()));
-        let certificates = std::fs::read(path).map_err(|error| unusable(&error))?;
-        config = config.with_tls(ClientTls::with_roots(&certificates).map_err(|error| unusable(&error))?);
-    }
-    let proxy = proxy_for(&options.url, options.proxy.as_deref())
-        .map_err(|(at, error)| Failed::Option(format!("{at}: {error}")))?;
-    Ok(match proxy {
-        Some(proxy) => config.with_proxy(proxy),
-        None => config,
-    })
 }
 
 fn seconds(option: &str, seconds: f64) -> Result<Duration, Failed> {
@@ -401,27 +346,11 @@ async fn tell_status(client: Client) {
     let mut told = None;
     loop {
         let state = watch.state();
-        let line = match &state {
-            ConnectionState::Connecting { attempt: 0, .. } => "connecting".to_owned(),
-            ConnectionState::Connecting { attempt, limit } => format!("reconnecting, retry {}", of(*attempt, *limit)),
-            ConnectionState::Attached => "attached".to_owned(),
-            ConnectionState::Detached { attempt, limit, next_try_in } => {
-                format!("detached; retry {} in {:.1} s", of(*attempt, *limit), next_try_in.as_secs_f64())
-            }
-            ConnectionState::Superseded => "another instance took the connection over".to_owned(),
-            ConnectionState::Failed(reason) => format!("gave up: {reason}"),
-            ConnectionState::Closed(_) => return,
-            ConnectionState::Suspended => "asleep".to_owned(),
-            state => format!("{state:?}"),
-        };
+        let Some(line) = dial::standing(&state) else { return };
         if told.as_ref() != Some(&line) {
             tell(&line);
             told = Some(line);
         }
         watch.changed().await;
     }
-}
-
-fn of(attempt: u32, limit: Option<u32>) -> String {
-    limit.map_or_else(|| attempt.to_string(), |limit| format!("{attempt}/{limit}"))
 }

@@ -3,9 +3,14 @@
 
 #![forbid(unsafe_code)]
 
+pub mod agent;
 pub mod bench;
+pub mod chat;
 pub mod connect;
 pub mod demo;
+pub mod dial;
+pub mod listen;
+pub mod messages;
 mod proxied;
 pub mod proxy;
 pub mod runtime;

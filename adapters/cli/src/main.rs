@@ -1,7 +1,7 @@
 //! The `reattach` command.
 //!
 //! Exit codes: 0, all went well; 1, it could not be done, or a promise was broken; 2, the command line makes no sense; 3, some
-//! messages were not delivered, or nobody can tell; 130, interrupted.
+//! messages were not delivered, or not answered, or nobody can tell; 130, interrupted.
 
 use std::io;
 use std::io::Write as _;
@@ -9,7 +9,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use clap::Subcommand;
+use reattach_cli::agent;
 use reattach_cli::bench;
+use reattach_cli::chat;
 use reattach_cli::connect;
 use reattach_cli::demo;
 use reattach_cli::serve;
@@ -35,9 +37,13 @@ enum Command {
     Serve(serve::Options),
     /// Send lines from stdin and print messages as lines, whatever happens to the socket
     Connect(connect::Options),
+    /// Run an agent that works on the files of a folder, for `chat` to talk to
+    Agent(agent::Options),
+    /// Take part in a session with an agent: talk, answer its questions, leave and come back
+    Chat(chat::Options),
 }
 
-/// Some messages were not delivered, or nobody can tell.
+/// Some messages were not delivered, or not answered, or nobody can tell.
 const NOT_ALL_DELIVERED: u8 = 3;
 /// The command line makes no sense. The parser of options says the same.
 const USAGE: u8 = 2;
@@ -49,6 +55,8 @@ fn main() -> ExitCode {
         Command::Demo(options) => on_all_cores(show(options)),
         Command::Serve(options) => on_all_cores(serve(options)),
         Command::Connect(options) => on_all_cores(connect(options)),
+        Command::Agent(options) => on_all_cores(agent(options)),
+        Command::Chat(options) => on_all_cores(chat(options)),
         // These bring a runtime of their own, on one core.
         Command::Bench(options) => measure(&options),
         Command::BenchServer(options) => match bench::serve(&options) {
@@ -87,6 +95,13 @@ async fn serve(options: serve::Options) -> ExitCode {
     }
 }
 
+async fn agent(options: agent::Options) -> ExitCode {
+    match agent::run(&options).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail_by(&error, error.hint(), error.is_usage()),
+    }
+}
+
 async fn connect(options: connect::Options) -> ExitCode {
     match interruptible(connect::run(&options)).await {
         Some(Ok(tally)) => {
@@ -97,6 +112,20 @@ async fn connect(options: connect::Options) -> ExitCode {
         }
         Some(Err(error)) => fail_by(&error, error.hint(), error.is_usage()),
         None => ExitCode::from(INTERRUPTED),
+    }
+}
+
+async fn chat(options: chat::Options) -> ExitCode {
+    match chat::run(&options).await {
+        Ok(chat::Left { tally, is_interrupted }) => {
+            _ = writeln!(io::stderr(), "{tally}");
+            match tally.failed + tally.unknown + tally.unanswered {
+                _ if is_interrupted => ExitCode::from(INTERRUPTED),
+                0 => ExitCode::SUCCESS,
+                _ => ExitCode::from(NOT_ALL_DELIVERED),
+            }
+        }
+        Err(error) => fail_by(&error, error.hint(), error.is_usage()),
     }
 }
 

@@ -1,131 +1,24 @@
 //! The `reattach` command as a process, between real pipes and real sockets.
 
+mod process;
+
 use std::collections::BTreeMap;
 use std::io::BufRead as _;
 use std::io::BufReader;
 use std::io::Write as _;
-use std::net::SocketAddr;
-use std::process::Child;
-use std::process::ChildStdin;
 use std::process::Command;
-use std::process::Output;
 use std::process::Stdio;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::thread::JoinHandle;
 use std::time::Duration;
 use std::time::Instant;
 
 use reattach_cli::proxy::Cut;
 use reattach_cli::proxy::FaultProxy;
 
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A process that ends with the test, however that ends, and the lines that it has written.
-struct Running {
-    child: Child,
-    stdout: Lines,
-    stderr: Lines,
-}
-
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<String>>>);
-
-impl Lines {
-    fn of(stream: impl std::io::Read + Send + 'static) -> (Self, JoinHandle<()>) {
-        let lines = Self::default();
-        let entering = lines.clone();
-        let reading = std::thread::spawn(move || {
-            for line in BufReader::new(stream).lines().map_while(Result::ok) {
-                entering.0.lock().expect("nothing panics here").push(line);
-            }
-        });
-        (lines, reading)
-    }
-
-    fn all(&self) -> Vec<String> {
-        self.0.lock().expect("nothing panics here").clone()
-    }
-
-    fn len(&self) -> usize {
-        self.0.lock().expect("nothing panics here").len()
-    }
-}
-
-impl Running {
-    fn start(args: &[&str]) -> (Self, ChildStdin) {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_reattach"))
-            .args(args)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the command starts");
-        let (stdout, _) = Lines::of(child.stdout.take().expect("stdout is piped"));
-        let (stderr, _) = Lines::of(child.stderr.take().expect("stderr is piped"));
-        let stdin = child.stdin.take().expect("stdin is piped");
-        (Self { child, stdout, stderr }, stdin)
-    }
-
-    /// A server, once it listens, and its address.
-    fn serve(args: &[&str]) -> (Self, SocketAddr) {
-        let (server, _) = Self::start(&[&["serve"], args].concat());
-        until(|| server.stdout.len() > 0);
-        let url = server.stdout.all()[0].clone();
-        let (_, address) = url.trim_end_matches('/').split_once("://").expect("a URL on stdout");
-        let address = address.parse().expect("an address on stdout");
-        (server, address)
-    }
-
-    /// The code with which the process ends, and nothing of it left unread.
-    fn ends(&mut self) -> i32 {
-        let start = Instant::now();
-        loop {
-            if let Some(status) = self.child.try_wait().expect("the child can be asked") {
-                // The threads that read its pipes come to their end right after it.
-                std::thread::sleep(Duration::from_millis(50));
-                return status.code().expect("it was not killed");
-            }
-            assert!(start.elapsed() < PATIENCE, "it does not end; it said {:?}", self.stderr.all());
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-
-    fn kill(&mut self) {
-        _ = self.child.kill();
-        _ = self.child.wait();
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
-fn until(condition: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !condition() {
-        assert!(start.elapsed() < PATIENCE, "it comes within the test's patience");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-fn run(args: &[&str], stdin: &str) -> Output {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_reattach"))
-        .args(args)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the command starts");
-    child.stdin.take().expect("stdin is piped").write_all(stdin.as_bytes()).expect("it reads");
-    child.wait_with_output().expect("it ends")
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).expect("UTF-8")
-}
+use self::process::PATIENCE;
+use self::process::Running;
+use self::process::run;
+use self::process::text;
+use self::process::until;
 
 #[test]
 fn lines_go_out_and_come_back_and_stdout_carries_nothing_else() {

@@ -326,6 +326,20 @@ impl<M: Machine> Shared<M> {
         result
     }
 
+    /// Has a feed fill the connection from here on. Returns the one before. The feed knows where the connection stands when this
+    /// returns: a request that has come already may depend on it.
+    pub(crate) fn attach_feed(&self, feed: Box<dyn Feed>) -> Option<Box<dyn Feed>> {
+        let now = self.now();
+        let mut state = self.lock();
+        let before = state.feed.replace(feed);
+        state.fill(now);
+        let woken = std::mem::take(&mut state.woken);
+        drop(state);
+        woken.wake();
+        self.wake_driver();
+        before
+    }
+
     /// Has the driver take a turn.
     pub(crate) fn wake_driver(&self) {
         self.driver.wake();

@@ -166,16 +166,9 @@ impl Hub {
         state.connections.insert(cid, served);
         drop(state);
         let feed = HubFeed::new(Arc::clone(self.shared()), cid, number, connection.principal().clone());
-        let mut state = shared.lock();
-        let before = state.feed.replace(Box::new(feed));
-        // The hub knows of the connection before anything that it asks for is served.
-        _ = state.fill(self.shared().runtime.now());
-        let woken = std::mem::take(&mut state.woken);
-        drop(state);
-        woken.wake();
+        let before = shared.attach_feed(Box::new(feed));
         // That one locks its hub.
         drop(before);
-        shared.wake_driver();
     }
 
     /// Does what a connection asks for, where that is for a hub; else gives it back.

@@ -6,6 +6,7 @@ use reattach_core::id::ConnectionId;
 use reattach_core::id::SessionId;
 use reattach_core::messages::PermissionRequest;
 use reattach_core::permission::PermissionMisuse;
+use reattach_core::session::Cursor;
 use reattach_core::session::Generation;
 use reattach_core::session::Offset;
 use reattach_core::session::Resume;
@@ -120,6 +121,12 @@ impl Session {
     /// Taking the session up failed, or was given up.
     pub fn fail_resume(&self, resume: Resume) {
         self.hub.shared().change(|state, _| state.hub.sessions_mut().fail_resume(resume));
+    }
+
+    /// Where its log stands now: behind the newest event, in this life of the session. `None` once it has ended.
+    #[must_use]
+    pub fn end(&self) -> Option<Cursor> {
+        self.hub.shared().lock().hub.sessions().log(&self.id).map(reattach_core::session::Log::end)
     }
 
     /// The connection that owns it.

@@ -1,0 +1,187 @@
+//! What was typed, on its way to the agent: one message after the other, each until it is known what became of it.
+//!
+//! A message has the name that it was given when it was typed, and the agent takes each name once. So one of which nobody can tell
+//! whether it was taken is sent again, as long as the session is in the life in which it was sent; in another, the agent would know
+//! nothing of the first time, and it is said that nobody can tell. The request names that life, so that this cannot be missed.
+
+use std::time::Duration;
+
+use reattach_tokio::Client;
+use reattach_tokio::core::outcome::NotDelivered;
+use reattach_tokio::core::rpc::Call;
+use reattach_tokio::core::rpc::Failure;
+use reattach_tokio::core::rpc::RpcMisuse;
+use reattach_tokio::core::wire::Payload;
+use tokio::sync::mpsc;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio::time::timeout_at;
+
+use crate::chat::memory::Typed;
+use crate::messages::ANOTHER_LIFE;
+use crate::messages::SEND;
+use crate::messages::Send;
+
+/// How long a message may wait for the agent to take it, from when it was typed.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// How long a request that finds no room waits before it is tried again.
+const NO_ROOM: Duration = Duration::from_millis(50);
+/// How many messages may wait.
+const WAITING: usize = 256;
+
+/// What became of a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// The agent has taken it.
+    Delivered,
+    /// It has not, and will not.
+    NotDelivered(String),
+    /// Nobody can tell.
+    Unknown(String),
+}
+
+/// The way to the agent.
+#[derive(Debug)]
+pub(super) struct Outbox {
+    /// What goes in: messages, and the life of the session. Nothing once it has ended.
+    open: Option<Open>,
+    fates: mpsc::Receiver<(String, Fate)>,
+    task: JoinHandle<()>,
+}
+
+#[derive(Debug)]
+struct Open {
+    typed: mpsc::Sender<(Typed, Instant)>,
+    epochs: watch::Sender<Option<String>>,
+}
+
+struct Delivering {
+    client: Client,
+    epochs: watch::Receiver<Option<String>>,
+}
+
+impl Outbox {
+    pub(super) fn new(client: Client) -> Self {
+        let (typed, mut waiting) = mpsc::channel::<(Typed, Instant)>(WAITING);
+        let (tell, fates) = mpsc::channel(WAITING);
+        let (epochs, seen) = watch::channel(None);
+        let mut delivering = Delivering { client, epochs: seen };
+        let task = tokio::spawn(async move {
+            while let Some((typed, at)) = waiting.recv().await {
+                let message_id = typed.message_id.clone();
+                let fate = delivering.deliver(typed, at + PATIENCE).await;
+                if tell.send((message_id, fate)).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Self { open: Some(Open { typed, epochs }), fates, task }
+    }
+
+    /// Has a message sent. Returns whether there was room.
+    pub(super) fn send(&self, typed: Typed) -> bool {
+        self.open.as_ref().is_some_and(|open| open.typed.try_send((typed, Instant::now())).is_ok())
+    }
+
+    /// The session is in this life.
+    pub(super) fn on_epoch(&self, epoch: Option<&str>) {
+        let Some(Open { epochs, .. }) = &self.open else { return };
+        epochs.send_if_modified(|known| {
+            let is_new = known.as_deref() != epoch;
+            if is_new {
+                *known = epoch.map(str::to_owned);
+            }
+            is_new
+        });
+    }
+
+    /// What became of the next message. Cancel-safe.
+    pub(super) async fn next(&mut self) -> Option<(String, Fate)> {
+        self.fates.recv().await
+    }
+
+    /// Nothing more can be sent, for the client has ended or is about to. [`Outbox::next`] says what became of the rest, and then
+    /// that there is no more.
+    pub(super) fn end(&mut self) {
+        self.open = None;
+    }
+
+    /// Stops at once. What has no outcome is left without one.
+    pub(super) fn stop(&mut self) {
+        self.open = None;
+        self.task.abort();
+    }
+}
+
+impl Delivering {
+    async fn deliver(&mut self, typed: Typed, deadline: Instant) -> Fate {
+        let Typed { message_id, message, epoch, .. } = typed;
+        // In which life it may have been taken, and why that is not known.
+        let mut doubt = epoch.map(|epoch| (epoch, "this client stopped before it was known".to_owned()));
+        let mut refused_in = None;
+        loop {
+            let epoch = match timeout_at(deadline, self.another_life_than(refused_in.as_deref())).await {
+                Ok(Some(epoch)) => epoch,
+                Ok(None) => return undelivered(doubt, "the connection has ended"),
+                Err(_) => return undelivered(doubt, "the agent could not be reached in time"),
+            };
+            if let Some((_, why)) = doubt.as_ref().filter(|(life, _)| *life != epoch) {
+                return Fate::Unknown(format!("the session began anew; {why}"));
+            }
+            let send = Send { message: message.clone(), message_id: message_id.clone(), epoch: Some(epoch.clone()) };
+            let response = match call(&send, deadline).and_then(|call| self.client.call(call)) {
+                Ok(response) => response,
+                Err(RpcMisuse::TooManyPending { .. } | RpcMisuse::QueueFull) => {
+                    tokio::time::sleep(NO_ROOM).await;
+                    continue;
+                }
+                Err(misuse) => return undelivered(doubt, &misuse.to_string()),
+            };
+            let failure = match response.await {
+                Ok(_) => return Fate::Delivered,
+                Err(error) => error.failure,
+            };
+            match failure {
+                Failure::Refused(error) if error.code == ANOTHER_LIFE => refused_in = Some(epoch),
+                // What was taken before is not refused.
+                Failure::Refused(error) => return Fate::NotDelivered(error.message),
+                Failure::NotDelivered(why) if is_worth_another(why) => {}
+                failure @ (Failure::NotDelivered(_) | Failure::Rejected { .. } | Failure::NotSent(_)) => {
+                    return undelivered(doubt, &failure.to_string());
+                }
+                failure @ (Failure::Unknown(_) | Failure::EpochEnded) => doubt = Some((epoch, failure.to_string())),
+                failure @ (Failure::TimedOut { .. }
+                | Failure::Idle { .. }
+                | Failure::Cancelled
+                | Failure::Ended { .. }
+                | Failure::BadResponse { .. }
+                | _) => return Fate::Unknown(failure.to_string()),
+            }
+        }
+    }
+
+    /// The life that the session is in, once it is known and is another one. `None` once nobody says any more.
+    async fn another_life_than(&mut self, refused_in: Option<&str>) -> Option<String> {
+        let is_another = |epoch: &Option<String>| epoch.is_some() && epoch.as_deref() != refused_in;
+        self.epochs.wait_for(is_another).await.ok()?.clone()
+    }
+}
+
+fn call(send: &Send, deadline: Instant) -> Result<Call, RpcMisuse> {
+    let params = Payload::new(send).expect("three strings are JSON");
+    Ok(Call::new(SEND)?.with_params(params)?.within(deadline.saturating_duration_since(Instant::now())))
+}
+
+/// Whether the server lost its state before it came to a message: there may be another state by now.
+const fn is_worth_another(why: NotDelivered) -> bool {
+    matches!(why, NotDelivered::Forgotten | NotDelivered::Expired | NotDelivered::Shutdown)
+}
+
+/// This time it was certainly not taken.
+fn undelivered(doubt: Option<(String, String)>, problem: &str) -> Fate {
+    match doubt {
+        Some((_, why)) => Fate::Unknown(format!("{why}; sent again, {problem}")),
+        None => Fate::NotDelivered(problem.to_owned()),
+    }
+}

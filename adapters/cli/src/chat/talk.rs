@@ -1,0 +1,437 @@
+//! The conversation, as it goes on: lines come from stdin, events from the session, outcomes from the outbox.
+
+use std::collections::BTreeSet;
+use std::collections::VecDeque;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use reattach_tokio::Client;
+use reattach_tokio::ConnectionState;
+use reattach_tokio::SessionWatch;
+use reattach_tokio::core::hub::Ended;
+use reattach_tokio::core::hub::WatcherEvent;
+use reattach_tokio::core::id::MessageIds;
+use reattach_tokio::core::messages::Choice;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio::time::sleep_until;
+
+use crate::chat::Failed;
+use crate::chat::Left;
+use crate::chat::Tally;
+use crate::chat::dialogs::Questions;
+use crate::chat::input;
+use crate::chat::input::Input;
+use crate::chat::memory::Memory;
+use crate::chat::memory::Typed;
+use crate::chat::outbox::Fate;
+use crate::chat::outbox::Outbox;
+use crate::chat::screen::Screen;
+use crate::chat::seen::Show;
+use crate::dial;
+use crate::listen::told_to_stop;
+use crate::messages::ChatEvent;
+use crate::messages::Transcript;
+use crate::stdin::Line;
+
+/// A conversation.
+pub(super) struct Talk {
+    client: Client,
+    watch: SessionWatch,
+    outbox: Outbox,
+    screen: Screen,
+    questions: Questions,
+    memory: Memory,
+    path: Option<PathBuf>,
+    ids: MessageIds,
+    /// What was typed in this run.
+    own: BTreeSet<String>,
+    /// The last of them that were not delivered, or of which nobody can tell: they can be sent again as they were.
+    failed: VecDeque<Typed>,
+    tally: Tally,
+    /// Whether everything that had happened before is told.
+    is_current: bool,
+    /// How long silence is waited out after the end of stdin.
+    patience: Duration,
+    heard: Instant,
+}
+
+/// Why a conversation is left.
+enum Leave {
+    /// To come back.
+    Detach,
+    /// For good.
+    Quit,
+    /// Somebody at the terminal, or a supervisor, wants it to.
+    Interrupted,
+    /// Something went wrong.
+    Failed(Failed),
+}
+
+/// How many messages that failed can be sent again.
+const MAX_FAILED: usize = 100;
+/// How long a connection may take to end.
+const FAREWELL: Duration = Duration::from_secs(2);
+/// How often the row about how things stand is brought up to date.
+const TICK: Duration = Duration::from_millis(500);
+
+impl Talk {
+    pub(super) fn new(
+        client: Client,
+        watch: SessionWatch,
+        memory: Memory,
+        path: Option<PathBuf>,
+        patience: Duration,
+    ) -> Self {
+        Self {
+            outbox: Outbox::new(client.clone()),
+            client,
+            watch,
+            screen: Screen::new(),
+            questions: Questions::default(),
+            memory,
+            path,
+            ids: MessageIds::new(reattach_tokio::connection_key().as_bytes()),
+            own: BTreeSet::new(),
+            failed: VecDeque::new(),
+            tally: Tally::default(),
+            is_current: false,
+            patience,
+            heard: Instant::now(),
+        }
+    }
+
+    /// Goes on until somebody or something ends it. `is_back` says that this client was here before.
+    pub(super) async fn run(mut self, lines: mpsc::Receiver<Line>, is_back: bool) -> Result<Left, Failed> {
+        if is_back {
+            self.screen.tell("going on where this client stopped");
+        }
+        for typed in self.memory.unsettled.clone() {
+            self.outbox.send(typed);
+        }
+        let leave = self.go_on(lines).await;
+        self.leave(leave).await
+    }
+
+    async fn go_on(&mut self, mut lines: mpsc::Receiver<Line>) -> Leave {
+        let mut states = self.client.watch();
+        let mut has_input = true;
+        let mut tick = tokio::time::interval(TICK);
+        let mut stop = std::pin::pin!(told_to_stop());
+        loop {
+            let state = states.state();
+            self.stand(&state);
+            if matches!(state, ConnectionState::Failed(_) | ConnectionState::Superseded | ConnectionState::Closed(_)) {
+                return Leave::Failed(Failed::Disconnected(state));
+            }
+            if !has_input && self.has_all() {
+                return Leave::Quit;
+            }
+            let left = tokio::select! {
+                event = self.watch.next() => match event {
+                    Some(event) => self.on_event(event),
+                    None => Err(Leave::Failed(Failed::Session(Ended::Closed))),
+                },
+                line = lines.recv(), if has_input => match line {
+                    Some(Line::Text(line)) => self.on_line(&line),
+                    Some(Line::Bad(problem)) => Err(Leave::Failed(Failed::Line(problem))),
+                    None => {
+                        has_input = false;
+                        self.heard = Instant::now();
+                        Ok(())
+                    }
+                },
+                Some((message_id, fate)) = self.outbox.next() => self.on_fate(&message_id, fate),
+                told = &mut stop => Err(told.map_or_else(|error| Leave::Failed(Failed::Io(error)), |()| Leave::Interrupted)),
+                () = states.changed() => Ok(()),
+                _ = tick.tick(), if self.screen.has_row() => Ok(()),
+                () = sleep_until(self.heard + self.patience), if !has_input => {
+                    self.screen.tell("nothing more was heard for as long as was to be waited");
+                    Err(Leave::Quit)
+                }
+            };
+            if let Err(leave) = left {
+                return leave;
+            }
+        }
+    }
+
+    /// Whether nothing is left to be waited for.
+    fn has_all(&self) -> bool {
+        let is_answered = self.memory.unanswered.is_empty() && !self.memory.seen.is_answering();
+        self.is_current && is_answered && self.memory.unsettled.is_empty()
+    }
+
+    fn on_event(&mut self, event: WatcherEvent) -> Result<(), Leave> {
+        self.heard = Instant::now();
+        let mut show = Vec::new();
+        self.follow(&mut show);
+        match event {
+            WatcherEvent::Snapshot(snapshot) => match snapshot.parse::<Transcript>() {
+                Ok(transcript) => self.memory.seen.on_snapshot(transcript, &mut show),
+                Err(error) => self.screen.tell(&format!("what was said before cannot be read: {error}")),
+            },
+            // A later version may say more than this one knows.
+            WatcherEvent::Event(_, event) => {
+                if let Ok(event) = event.parse::<ChatEvent>() {
+                    self.memory.seen.on_event(event, &mut show);
+                }
+            }
+            WatcherEvent::Missed { .. } => self.screen.tell("some of what was said is lost"),
+            WatcherEvent::UpToDate => self.is_current = true,
+            WatcherEvent::Dialog(id) => {
+                if let Some(line) = self.questions.on_dialog(&self.watch, &id) {
+                    self.screen.tell(&line);
+                }
+            }
+            WatcherEvent::DialogRemoved { id, why } => {
+                let me = self.client.connection_id().to_string();
+                let line = self.questions.on_removed(&me, &id, &why);
+                self.screen.tell(&line);
+            }
+            WatcherEvent::Ended(ended) => {
+                let state = self.client.state();
+                // Where the connection is over, the session is over because of that.
+                let failed = if is_over(&state) { Failed::Disconnected(state) } else { Failed::Session(ended) };
+                return Err(Leave::Failed(failed));
+            }
+            // How many questions are open is known from the dialogs. A later version may tell more.
+            WatcherEvent::QueueStatus { .. } | _ => {}
+        }
+        self.show(&show)
+    }
+
+    /// Takes in up to where the session was seen, and whether it began anew.
+    fn follow(&mut self, show: &mut Vec<Show>) {
+        let before = self.memory.epoch().map(str::to_owned);
+        self.memory.move_to(self.watch.position());
+        if before.is_some() && before.as_deref() != self.memory.epoch() {
+            self.screen.tell("the session began anew: the agent has lost what was said before");
+            self.memory.seen.begin_anew(show);
+            for message_id in std::mem::take(&mut self.memory.unanswered) {
+                self.tally.unanswered += 1;
+                self.screen.tell(&format!("{}: nobody can tell whether it was done", short(&message_id)));
+            }
+        }
+    }
+
+    fn show(&mut self, show: &[Show]) -> Result<(), Leave> {
+        self.screen.show(show, |message_id| self.own.contains(message_id)).map_err(left_by)?;
+        for show in show {
+            match show {
+                Show::End { message_id, .. } => self.on_answered(message_id),
+                Show::Lost { .. } => self.screen.tell("the rest of this answer is lost"),
+                Show::Skipped(count) => self.screen.tell(&format!("{count} earlier messages are not kept any more")),
+                Show::Said { .. } | Show::Text(_) => {}
+            }
+        }
+        self.outbox.on_epoch(self.memory.epoch().filter(|_| self.is_current));
+        self.save()
+    }
+
+    /// The end of an answer was heard. That a message was taken may be known only later.
+    fn on_answered(&mut self, message_id: &str) {
+        self.memory.unanswered.retain(|own| own != message_id);
+        for typed in self.memory.unsettled.iter_mut().chain(&mut self.failed) {
+            typed.is_answered |= typed.message_id == message_id;
+        }
+    }
+
+    fn on_line(&mut self, line: &str) -> Result<(), Leave> {
+        let input = match Input::parse(line) {
+            Ok(input) => input,
+            Err(mistyped) => {
+                self.screen.tell(&mistyped.to_string());
+                return Ok(());
+            }
+        };
+        match input {
+            Input::Nothing => {}
+            Input::Say(message) => {
+                let message_id = self.ids.mint().to_string();
+                self.send(Typed { message_id, message, epoch: None, is_answered: false });
+                return self.save();
+            }
+            Input::Allow(named) => self.answer(named.as_deref(), Choice::Allow { updated_input: None }),
+            Input::Edit(named, input) => {
+                self.answer(named.as_deref(), Choice::Allow { updated_input: Some(input) });
+            }
+            Input::Deny(named) => self.answer(named.as_deref(), Choice::Deny),
+            Input::Dialogs => {
+                let open = Questions::list(&self.watch);
+                self.screen.tell(&if open.is_empty() { "no question is open".to_owned() } else { open.join("\n") });
+            }
+            Input::Retry(named) => {
+                let at = self.failed.iter().position(|typed| typed.message_id.ends_with(&named));
+                let Some(typed) = at.and_then(|at| self.failed.remove(at)) else {
+                    self.screen.tell(&format!("no message that can be sent again is called {named}"));
+                    return Ok(());
+                };
+                self.send(typed);
+                return self.save();
+            }
+            Input::Detach if self.path.is_none() => {
+                self.screen.tell("nothing would be kept to come back with: start with --state FILE, or /quit");
+            }
+            Input::Detach => return Err(Leave::Detach),
+            Input::Quit => return Err(Leave::Quit),
+            Input::Help => self.screen.tell(input::HELP),
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, typed: Typed) {
+        if self.outbox.send(typed.clone()) {
+            self.own.insert(typed.message_id.clone());
+            self.memory.unsettled.push(typed);
+        } else {
+            self.tally.failed += 1;
+            self.screen.tell(&format!("not delivered: too many messages wait: {}", typed.message));
+        }
+    }
+
+    fn answer(&mut self, named: Option<&str>, choice: Choice) {
+        if let Err(unanswerable) = self.questions.answer(&mut self.watch, named, choice) {
+            self.screen.tell(&unanswerable.to_string());
+        }
+    }
+
+    fn on_fate(&mut self, message_id: &str, fate: Fate) -> Result<(), Leave> {
+        self.heard = Instant::now();
+        let Some(at) = self.memory.unsettled.iter().position(|typed| typed.message_id == message_id) else {
+            return Ok(());
+        };
+        let typed = self.memory.unsettled.remove(at);
+        let id = short(message_id);
+        match fate {
+            Fate::Delivered => {
+                self.tally.delivered += 1;
+                self.screen.tell(&format!("{id}: delivered"));
+                if !typed.is_answered {
+                    self.memory.unanswered.push(typed.message_id);
+                }
+            }
+            Fate::NotDelivered(why) => {
+                self.tally.failed += 1;
+                self.screen
+                    .tell(&format!("{id}: not delivered: {why}: {} (/retry {id} sends it again)", typed.message));
+                self.keep(typed);
+            }
+            Fate::Unknown(why) => {
+                self.tally.unknown += 1;
+                self.screen.tell(&format!("{id}: unknown: {why}: {} (/retry {id} sends it again)", typed.message));
+                self.keep(typed);
+            }
+        }
+        self.save()
+    }
+
+    /// Keeps a message that may be sent again. Whoever does that with one of which nobody can tell knows that it may be done twice.
+    fn keep(&mut self, typed: Typed) {
+        if self.failed.len() >= MAX_FAILED {
+            self.failed.pop_front();
+        }
+        self.failed.push_back(Typed { epoch: None, ..typed });
+    }
+
+    /// Says how things stand.
+    fn stand(&mut self, state: &ConnectionState) {
+        let Some(line) = dial::standing(state) else { return };
+        // When the next try is due changes all the time.
+        let kind = match state {
+            ConnectionState::Detached { attempt, .. } => format!("detached {attempt}"),
+            ConnectionState::Connecting { .. } | ConnectionState::Attached | _ => line.clone(),
+        };
+        if *state != ConnectionState::Attached {
+            self.is_current = false;
+        }
+        let mut details = String::new();
+        if let Some(latency) = self.client.latency().filter(|_| *state == ConnectionState::Attached) {
+            details.push_str(&format!(", {:.0} ms", latency.as_secs_f64() * 1_000.0));
+        }
+        let (waiting, open) = (self.memory.unsettled.len(), self.watch.dialogs().dialogs().len());
+        if waiting > 0 {
+            details.push_str(&format!(", {waiting} to be delivered"));
+        }
+        if open > 0 {
+            details.push_str(&format!(", {open} open {} (/dialogs)", if open == 1 { "question" } else { "questions" }));
+        }
+        self.screen.stand(&kind, &line, &details);
+    }
+
+    fn save(&mut self) -> Result<(), Leave> {
+        let Some(path) = &self.path else { return Ok(()) };
+        // They are sent one after the other: only the first of them may have been taken.
+        let epoch = self.memory.epoch().map(str::to_owned);
+        if let Some(first) = self.memory.unsettled.first_mut().filter(|typed| typed.epoch.is_none()) {
+            first.epoch = epoch;
+        }
+        self.memory.save(path).map_err(|error| Leave::Failed(Failed::Io(error)))
+    }
+
+    async fn leave(mut self, leave: Leave) -> Result<Left, Failed> {
+        let is_interrupted = matches!(leave, Leave::Interrupted);
+        let failed = match leave {
+            Leave::Detach => return self.detach(false).await,
+            // What can be come back to is not thrown away.
+            Leave::Interrupted if self.path.is_some() => return self.detach(true).await,
+            Leave::Quit | Leave::Interrupted => None,
+            Leave::Failed(failed) => Some(failed),
+        };
+        // What is on its way has its end by then, or never.
+        self.client.close(FAREWELL).await;
+        self.outbox.end();
+        let mut problem = None;
+        while let Some((message_id, fate)) = self.outbox.next().await {
+            if let Err(Leave::Failed(failed)) = self.on_fate(&message_id, fate) {
+                problem = Some(failed);
+            }
+        }
+        self.tally.unanswered += self.memory.unanswered.len() as u64;
+        if let Some(failed) = problem {
+            self.screen.tell(&failed.to_string());
+        }
+        match failed {
+            None => Ok(self.left(is_interrupted)),
+            Some(failed) => {
+                self.screen.tell(&self.tally.to_string());
+                Err(failed)
+            }
+        }
+    }
+
+    /// Leaves the connection as it is, for the next run to come back to.
+    async fn detach(mut self, is_interrupted: bool) -> Result<Left, Failed> {
+        if let Err(Leave::Failed(failed)) = self.save() {
+            return Err(failed);
+        }
+        self.outbox.stop();
+        self.tally.kept = (self.memory.unsettled.len() + self.memory.unanswered.len()) as u64;
+        // The server keeps the connection for longer when it is told; where it cannot be told, it keeps it for its usual time.
+        if self.client.suspend().is_ok() {
+            self.client.disconnect();
+        }
+        self.client.closed().await;
+        Ok(self.left(is_interrupted))
+    }
+
+    fn left(&self, is_interrupted: bool) -> Left {
+        Left { tally: self.tally, is_interrupted }
+    }
+}
+
+/// Whether nothing more comes of a connection by itself.
+const fn is_over(state: &ConnectionState) -> bool {
+    matches!(state, ConnectionState::Failed(_) | ConnectionState::Superseded | ConnectionState::Closed(_))
+}
+
+/// A message's name as it is told: the end of it, which differs from one to the next.
+fn short(message_id: &str) -> &str {
+    message_id.len().checked_sub(4).and_then(|at| message_id.get(at..)).unwrap_or(message_id)
+}
+
+/// Whoever does not read any more has read enough.
+fn left_by(error: io::Error) -> Leave {
+    if error.kind() == io::ErrorKind::BrokenPipe { Leave::Quit } else { Leave::Failed(Failed::Io(error)) }
+}
