@@ -5,6 +5,8 @@ pub mod alone;
 pub mod explore;
 pub mod frames;
 pub mod fuzz;
+#[cfg(feature = "hub")]
+pub mod hubsim;
 pub mod net;
 pub mod oracle;
 pub mod rpc;
