@@ -15,6 +15,7 @@ use alloc::collections::BTreeMap;
 use alloc::collections::BTreeSet;
 use alloc::collections::VecDeque;
 
+use crate::error::ApiMisuse;
 use crate::hub::call;
 use crate::hub::call::Call;
 use crate::hub::call::Watched;
@@ -257,6 +258,8 @@ impl Watcher {
                     Err(_) => self.end(Ended::Confused),
                 },
                 Err(Failure::Refused(error)) if call::is_unknown_session(&error) => self.end(Ended::UnknownSession),
+                // The client has stopped trying, and may go on. Once it is attached again the session is watched anew.
+                Err(Failure::NotSent(ApiMisuse::Ended)) if !self.is_attached => {}
                 Err(failure) if is_final(&failure) => self.end(Ended::Refused(failure)),
                 // Nobody said no. The next one waits as long as this one did.
                 Err(_) => self.watch(),
