@@ -27,6 +27,7 @@ use crate::messages::Choice;
 use crate::messages::PermissionId;
 use crate::messages::PermissionMessage;
 use crate::messages::PermissionResponse;
+use crate::permission::AnswerError;
 use crate::permission::AnswerFailed;
 use crate::permission::DialogMisuse;
 use crate::permission::DialogOutput;
@@ -248,7 +249,11 @@ impl Watcher {
         if let Some(answer) = self.answers.remove(&number) {
             let result = result.map(|_| ()).map_err(|failure| {
                 let Failure::Refused(error) = failure else { return AnswerFailed::NotConfirmed };
-                call::read_answer_error(&error).map_or(AnswerFailed::NotConfirmed, AnswerFailed::Refused)
+                match call::read_answer_error(&error) {
+                    // Whoever has the session watched may answer. This came while it was not, and can be sent again.
+                    Some(AnswerError::Forbidden) | None => AnswerFailed::NotConfirmed,
+                    Some(error) => AnswerFailed::Refused(error),
+                }
             });
             self.dialogs.handle_answered(&answer, result, now);
         } else if self.state == State::Asking(number) {
