@@ -226,7 +226,9 @@ impl Watcher {
         let now = self.clock.advance(now);
         let Some(follower) = self.follower.as_mut().filter(|_| self.state == State::Watching) else { return };
         let followed = follower.handle_message(payload);
-        self.from = WatchFrom::After(follower.cursor());
+        if follower.has_begun() {
+            self.from = WatchFrom::After(follower.cursor());
+        }
         match followed {
             Followed::Begun(snapshot) => {
                 if let Some(snapshot) = snapshot {
@@ -357,14 +359,16 @@ impl Watcher {
             return self.watch();
         };
         self.state = State::Watching;
-        self.from = WatchFrom::After(after);
+        // A snapshot may still come, and is not seen before it has. What comes from now on has none.
+        if self.from == WatchFrom::Now {
+            self.from = WatchFrom::After(after);
+        }
         self.follower = Some(Follower::new(&self.tag, after));
         self.replay = Some((end.offset, permissions.iter().map(|request| request.id.clone()).collect()));
         for request in permissions {
             self.dialogs.handle_message(&self.session, PermissionMessage::Request(request), now);
         }
         self.tell(WatcherEvent::QueueStatus { pending, processing });
-        self.end_replay();
     }
 
     fn on_event(&mut self, offset: Offset, kind: Kind, event: Payload, now: Instant) {
@@ -388,7 +392,8 @@ impl Watcher {
 
     /// Ends what had happened before, once all of it was told.
     fn end_replay(&mut self) {
-        let at = self.follower.as_ref().map(|follower| follower.cursor().offset);
+        let begun = self.follower.as_ref().filter(|follower| follower.has_begun());
+        let at = begun.map(|follower| follower.cursor().offset);
         if let Some((_, listed)) = self.replay.take_if(|(end, _)| at >= Some(*end)) {
             self.dialogs.forget_unlisted(&self.session, &listed);
             // The dialogs first.

@@ -55,6 +55,12 @@ impl Follower {
         self.cursor
     }
 
+    /// Whether the message behind which it begins has come: what stands in it is seen only then.
+    #[must_use]
+    pub const fn has_begun(&self) -> bool {
+        self.has_begun
+    }
+
     /// Takes in a message of the session's lane.
     pub fn handle_message(&mut self, payload: UncheckedPayload) -> Followed {
         let Ok(payload) = payload.check() else { return Followed::Confused };
