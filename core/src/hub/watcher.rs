@@ -405,7 +405,7 @@ impl Watcher {
     fn end(&mut self, why: Ended) {
         self.state = State::Ended;
         // Nobody is left who could be answered.
-        self.dialogs.forget_unlisted(&self.session, &BTreeSet::new());
+        self.dialogs.forget_all(&self.session);
         self.drain();
         self.tell(WatcherEvent::Ended(why));
     }

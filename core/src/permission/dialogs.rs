@@ -158,6 +158,14 @@ impl Dialogs {
         }
     }
 
+    /// Nothing more is heard of a session: its questions are no longer there, whatever becomes of answers that are on their way.
+    pub fn forget_all(&mut self, session: &SessionId) {
+        let of_session = |(id, dialog): (&PermissionId, &Dialog)| (dialog.session == *session).then(|| id.clone());
+        for id in self.dialogs.iter().filter_map(of_session).collect::<Vec<_>>() {
+            self.remove(&id, Removed::Forgotten);
+        }
+    }
+
     /// Whether the server can be reached has changed. While it cannot, an answer waits without being taken for lost.
     pub fn handle_attached(&mut self, is_attached: bool, now: Instant) {
         let now = self.clock.advance(now);
