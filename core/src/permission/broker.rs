@@ -59,9 +59,28 @@ struct Open {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Decided {
-    By(ConnectionId, bool),
+    By(ConnectionId, Fingerprint),
     TimedOut,
     Cancelled,
+}
+
+/// Tells an answer that is sent again from another one of the same connection, which can deceive only itself by it. Inputs are too
+/// large to be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Fingerprint {
+    is_allowed: bool,
+    /// Of the updated input, where there is one.
+    input: Option<(usize, u64)>,
+}
+
+impl Fingerprint {
+    fn of(choice: &Choice) -> Self {
+        let input = match choice {
+            Choice::Allow { updated_input } => updated_input.as_ref().map(|input| (input.len(), fnv(input.as_str()))),
+            Choice::Deny => None,
+        };
+        Self { is_allowed: choice.is_allow(), input }
+    }
 }
 
 impl Broker {
@@ -137,10 +156,10 @@ impl Broker {
         if let Some((_, decided)) = self.decided.get(&id) {
             return match decided {
                 _ if !may_answer => Err(AnswerError::Forbidden),
-                Decided::By(who, is_allowed) if *who == by && *is_allowed == choice.is_allow() => {
+                Decided::By(who, taken) if *who == by && *taken == Fingerprint::of(&choice) => {
                     Ok(Answered { is_duplicate: true })
                 }
-                Decided::By(by, is_allowed) => Err(AnswerError::AlreadyResolved { is_allowed: *is_allowed, by: *by }),
+                Decided::By(by, taken) => Err(AnswerError::AlreadyResolved { is_allowed: taken.is_allowed, by: *by }),
                 Decided::TimedOut => Err(AnswerError::Expired),
                 Decided::Cancelled => Err(AnswerError::Cancelled),
             };
@@ -155,7 +174,8 @@ impl Broker {
             return Err(AnswerError::Expired);
         }
         let is_allowed = choice.is_allow();
-        let Some(open) = self.decide(&id, Decided::By(by, is_allowed)) else { return Err(AnswerError::UnknownRequest) };
+        let taken = Decided::By(by, Fingerprint::of(&choice));
+        let Some(open) = self.decide(&id, taken) else { return Err(AnswerError::UnknownRequest) };
         let verdict = match choice {
             Choice::Allow { updated_input } => {
                 Verdict::Allow { input: updated_input.unwrap_or(open.request.input), by }
@@ -297,6 +317,11 @@ impl Broker {
         let (pending, processing) = self.status(&session);
         self.publish(session, PermissionMessage::QueueStatus { pending, processing });
     }
+}
+
+/// The hash of Fowler, Noll and Vo, FNV-1a.
+fn fnv(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// What a question takes, but for its names.
