@@ -3,6 +3,7 @@
 use std::sync::PoisonError;
 use std::time::Duration;
 
+use reattach_driver::ConnectionState;
 use reattach_driver::core::hub::Call;
 use reattach_driver::core::hub::read_generation;
 use reattach_driver::core::messages::PermissionId;
@@ -55,18 +56,18 @@ impl World {
             }
             Act::Abort { client } => self.abort(*client),
             Act::Answer { client, session, nth, chosen } => {
-                if let Some(watching) = self.clients[*client].watching.get(session) {
-                    if let Some(id) = watching.dialogs().get(*nth) {
-                        watching.answer(id, *chosen);
-                    }
+                if let Some(watching) = self.clients[*client].watching.get(session)
+                    && let Some(id) = watching.dialogs().get(*nth)
+                {
+                    watching.answer(id, *chosen);
                 }
             }
             Act::RawAnswer { client, nth, chosen } => self.raw_answer(*client, *nth, *chosen),
             Act::Look { client, session, is_looking } => {
-                if let Some(watching) = self.clients[*client].watching.get(session) {
-                    if let Some(id) = watching.dialogs().first() {
-                        watching.watch.with(|watch| watch.look(id, *is_looking));
-                    }
+                if let Some(watching) = self.clients[*client].watching.get(session)
+                    && let Some(id) = watching.dialogs().first()
+                {
+                    watching.watch.with(|watch| watch.look(id, *is_looking));
                 }
             }
             Act::Own { client, session } => self.own(*client, *session),
@@ -79,20 +80,6 @@ impl World {
             Act::TakeBack { nth } => self.take_back(*nth),
             Act::Remove { session } => self.remove(*session),
             Act::Create { session } => self.create(*session),
-            Act::Cut { .. }
-            | Act::CutAfter { .. }
-            | Act::Stall { .. }
-            | Act::Refuse { .. }
-            | Act::Delay { .. }
-            | Act::Suspend { .. }
-            | Act::Reconnect { .. }
-            | Act::Replace { .. }
-            | Act::Restart { .. } => self.fault(act).await,
-        }
-    }
-
-    async fn fault(&mut self, act: &Act) {
-        match act {
             Act::Cut { client } => {
                 self.clients[*client].net.cut();
                 self.on_cut(*client);
@@ -135,7 +122,6 @@ impl World {
             }
             Act::Replace { client, same_key } => self.replace(*client, *same_key).await,
             Act::Restart { pause } => self.restart(*pause).await,
-            act => unreachable!("{} is no fault", act.word()),
         }
     }
 
@@ -197,6 +183,8 @@ impl World {
         let running = &mut self.clients[client];
         let Some(watching) = running.watching.remove(&session) else { return };
         if let Some(watch) = watching.watch.take() {
+            // What a client that has stopped trying would say is not said later: the server goes on.
+            running.is_unsaid |= running.client.state() != ConnectionState::Attached;
             self.ledger.lock().tell(&format!("program {} watches session {session} no more", running.program));
             running.stopped.insert(session, (watch.position(), watching.seen().clone()));
         }
@@ -236,17 +224,17 @@ impl World {
                 let word = match &answer {
                     Ok(result) if result.as_str().contains("true") => "raw answer taken again",
                     Ok(_) => "raw answer taken",
-                    Err(error) => match &error.failure {
-                        Failure::Refused(error) => match error.code {
+                    Err(error) => {
+                        let Failure::Refused(error) = &error.failure else { return Ok(()) };
+                        match error.code {
                             -32_011 => "raw answer Forbidden",
                             -32_020 => "raw answer UnknownRequest",
                             -32_021 => "raw answer AlreadyResolved",
                             -32_022 => "raw answer Expired",
                             -32_023 => "raw answer Cancelled",
                             _ => "raw answer refused",
-                        },
-                        _ => return Ok(()),
-                    },
+                        }
+                    }
                 };
                 known.coverage.reach(word);
                 let Some(asked) = known.questions.all.get(&text) else {
@@ -298,11 +286,9 @@ impl World {
         let mut known = self.known();
         let now = known.now;
         known.tell(&format!("program {} lets go of session {session} as {generation:?}: {sleeps}", running.program));
-        if let Some(life) = known.sessions.current(session) {
-            match sleeps {
-                true => known.owners.sleep(life, generation.get(), now),
-                false => known.owners.release(life, generation.get()),
-            }
+        match sleeps {
+            true => known.owners.sleep(session, generation.get(), now),
+            false => known.owners.release(session, generation.get()),
         }
         drop(known);
         let made = rpc::Call::new(call.method()).and_then(|made| made.with_params(call.params()));
@@ -324,10 +310,8 @@ impl World {
             Ok(resume) => resume,
             Err(misuse) => {
                 let is_theirs = self.plan.sessions[session] == running.principal;
-                let is_known = match misuse {
-                    SessionMisuse::Forbidden => !is_theirs,
-                    misuse => misuse == SessionMisuse::UnknownConnection,
-                };
+                let is_known =
+                    misuse == SessionMisuse::UnknownConnection || misuse == SessionMisuse::Forbidden && !is_theirs;
                 let known = || format!("session {session} cannot be taken up: {misuse}");
                 return self.known().judge(check(is_known, "J1", known));
             }
@@ -458,10 +442,11 @@ impl World {
         // It says nothing more.
         running.net.stall_one_way(Direction::ToServer);
         running.net.cut();
-        let mut known = self.ledger.lock();
-        known.programs[running.program] = false;
-        known.tell(&format!("program {} breaks down", running.program));
-        drop(known);
+        let program = running.program;
+        self.ledger.note(&format!("program {program} breaks down"), |known| {
+            known.programs[program] = false;
+            Ok(())
+        });
         running.client.disconnect();
         for (_, watching) in std::mem::take(&mut running.watching) {
             drop(watching.watch.take());

@@ -16,6 +16,9 @@ use crate::oracle::Checked;
 pub(super) struct Owners {
     session_ttl: Duration,
     lives: BTreeMap<usize, Owned>,
+    /// Which owners of which session were asked to let go, and which to sleep since when. What is asked may arrive in a later life.
+    released: BTreeSet<(usize, u64)>,
+    asleep: BTreeMap<(usize, u64), Duration>,
 }
 
 /// One life.
@@ -23,9 +26,6 @@ pub(super) struct Owners {
 struct Owned {
     generation: u64,
     owner: Option<ConnectionId>,
-    /// Which owners were asked to let go, and which to sleep since when.
-    released: BTreeSet<u64>,
-    asleep: BTreeMap<u64, Duration>,
     by_generation: BTreeMap<u64, ConnectionId>,
     /// The owner has been gone. A session that somebody takes up is kept for them though.
     is_owner_gone: bool,
@@ -37,7 +37,7 @@ struct Owned {
 
 impl Owners {
     pub(super) const fn new(session_ttl: Duration) -> Self {
-        Self { session_ttl, lives: BTreeMap::new() }
+        Self { session_ttl, lives: BTreeMap::new(), released: BTreeSet::new(), asleep: BTreeMap::new() }
     }
 
     /// A connection is gone, says the hub. `is_there` says whether it is.
@@ -62,7 +62,7 @@ impl Owners {
 
     pub(super) fn owned(
         &mut self,
-        life: usize,
+        (session, life): (usize, usize),
         by: ConnectionId,
         generation: u64,
         before: Option<ConnectionId>,
@@ -72,7 +72,7 @@ impl Owners {
         check(generation == owned.generation + 1, "S8", || {
             format!("owner {generation} of life {life} comes after {}", owned.generation)
         })?;
-        let is_asleep = owned.asleep.contains_key(&owned.generation);
+        let is_asleep = self.asleep.contains_key(&(session, owned.generation));
         check(before == owned.owner || is_asleep, "S8", || {
             format!("before owner {generation} of life {life} there was {:?}, not {before:?}", owned.owner)
         })?;
@@ -85,7 +85,7 @@ impl Owners {
 
     pub(super) fn detached(
         &mut self,
-        life: usize,
+        (session, life): (usize, usize),
         generation: u64,
         why: Detached,
         now: Duration,
@@ -93,21 +93,21 @@ impl Owners {
     ) -> Checked {
         let owned = self.lives.entry(life).or_default();
         check(generation == owned.generation, "S8", || format!("owner {generation} of life {life} is not the last"))?;
-        let owner = owned.owner.take();
+        owned.owner = None;
         match why {
             Detached::Released => {
                 coverage.reach("session Released");
-                check(owned.released.contains(&generation), "S8", || format!("life {life} was released by nobody"))
+                check(self.released.contains(&(session, generation)), "S8", || {
+                    format!("life {life} was released by nobody")
+                })
             }
             Detached::OwnerGone => {
                 coverage.reach("session OwnerGone");
-                check(owned.is_owner_gone, "S8", || {
-                    format!("life {life} is detached, and its owner {owner:?} is not gone")
-                })
+                check(owned.is_owner_gone, "S8", || format!("life {life} is detached, and its owner is not gone"))
             }
             Detached::SuspendedTooLong => {
                 coverage.reach("session SuspendedTooLong");
-                let since = owned.asleep.get(&generation);
+                let since = self.asleep.get(&(session, generation));
                 check(since.is_some_and(|since| now >= *since + self.session_ttl), "S8", || {
                     format!("life {life} slept since {since:?}")
                 })
@@ -117,13 +117,13 @@ impl Owners {
     }
 
     /// An owner is asked to let go.
-    pub(super) fn release(&mut self, life: usize, generation: u64) {
-        self.lives.entry(life).or_default().released.insert(generation);
+    pub(super) fn release(&mut self, session: usize, generation: u64) {
+        self.released.insert((session, generation));
     }
 
     /// An owner is asked to sleep.
-    pub(super) fn sleep(&mut self, life: usize, generation: u64, now: Duration) {
-        self.lives.entry(life).or_default().asleep.entry(generation).or_insert(now);
+    pub(super) fn sleep(&mut self, session: usize, generation: u64, now: Duration) {
+        self.asleep.entry((session, generation)).or_insert(now);
     }
 
     /// Somebody was told that it owns a session now, or did.

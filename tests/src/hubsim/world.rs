@@ -85,6 +85,8 @@ pub(super) struct Running {
     pub(super) generations: Arc<Mutex<BTreeMap<usize, session::Generation>>>,
     /// How many of its streams were cut.
     pub(super) cuts: usize,
+    /// Whether it stopped to watch something when it could not say so.
+    pub(super) is_unsaid: bool,
 }
 
 const ADDRESS: &str = "server.test:80";
@@ -152,19 +154,17 @@ impl World {
     pub(super) async fn restart(&mut self, pause: Duration) {
         self.net.cut();
         self.server.server.shut_down();
-        let mut known = self.known();
-        known.tell("the server stops");
-        let (now, program) = (known.now, self.server.program);
-        for session in 0..self.plan.sessions.len() {
-            if let Some(life) = known.sessions.current(session) {
-                known.sessions.end(life, now);
+        self.ledger.note("the server stops", |known| {
+            for session in 0..self.plan.sessions.len() {
+                if let Some(life) = known.sessions.current(session) {
+                    known.sessions.end(life, known.now);
+                }
             }
-        }
-        known.questions.end_program();
-        known.programs[program] = false;
-        let programs: Vec<_> = self.clients.iter().map(|client| client.program).collect();
-        known.requests.outages.extend(programs);
-        drop(known);
+            known.questions.end_program();
+            known.programs[self.server.program] = false;
+            known.requests.outages.extend(self.clients.iter().map(|client| client.program));
+            Ok(())
+        });
         for (_, question) in std::mem::take(&mut self.asked) {
             drop(question.take());
         }
@@ -200,7 +200,7 @@ impl World {
     }
 
     /// Starts a client of the plan.
-    pub(super) fn start_client(&mut self, net: Net, index: usize, keys: u64) -> Running {
+    pub(super) fn start_client(&self, net: Net, index: usize, keys: u64) -> Running {
         let of = self.plan.clients[index];
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&mix(self.seed, mix(index as u64, keys)).to_le_bytes());
@@ -243,6 +243,7 @@ impl World {
             stopped: BTreeMap::new(),
             generations: Arc::default(),
             cuts: 0,
+            is_unsaid: false,
         }
     }
 
@@ -285,6 +286,7 @@ async fn start_server(
     };
     let mut config = core::hub::Config::default();
     config.sessions.log.count = plan.log;
+    config.sessions.log.bytes = 64 * 1024 * 1024;
     config.sessions.log.age = plan.age;
     config.sessions.suspended_ttl = plan.session_ttl;
     config.permissions.timeout = QUESTION;
@@ -331,8 +333,8 @@ fn hear_hub(net: &Net, ledger: &Ledger, hub: &Hub, connections: &Connections) {
 fn on_hub(known: &mut Known, event: &Event, connections: &Connections) -> Checked {
     let Known { sessions, questions, owners, coverage, now, .. } = known;
     let life = |id: &SessionId| {
-        let session = id.as_str().trim_start_matches('s').parse().ok();
-        session.and_then(|session| sessions.current(session))
+        let session = id.as_str().trim_start_matches('s').parse().ok()?;
+        Some((session, sessions.current(session)?))
     };
     match event {
         Event::Decided { id, verdict } => questions.decided(sessions, id.as_str(), verdict, *now, coverage),
