@@ -10,9 +10,9 @@ use super::schedule::Schedule;
 use super::world::World;
 use crate::oracle::Checked;
 
-/// How long everything may take to be as it should once the faults have stopped: a silent transport is found out after 50 s, and
-/// whoever comes back waits for 30 s at most.
-const SETTLE: Duration = Duration::from_secs(100);
+/// How long everything may take to be as it should once the faults have stopped: a silent transport is found out after 50 s, whoever
+/// comes back waits for 30 s at most, and requests may hold all the room there is for 150 s.
+const SETTLE: Duration = Duration::from_secs(180);
 /// Longer than any request or question takes.
 const LONGEST: Duration = Duration::from_secs(400);
 
