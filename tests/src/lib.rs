@@ -6,6 +6,8 @@ pub mod explore;
 pub mod frames;
 pub mod fuzz;
 pub mod hub;
+#[cfg(feature = "hub")]
+pub mod hubsim;
 pub mod net;
 pub mod oracle;
 pub mod permissions;

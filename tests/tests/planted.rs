@@ -14,7 +14,10 @@ const MAX_CHANGED: usize = 12;
 
 /// What a bug may break: the invariants that are checked.
 const INVARIANTS: &[&str] =
-    &["S1", "S2", "S3", "S4", "S5", "S6", "X1", "X2", "X3", "L1", "L2", "L3", "B1", "B2", "B3", "J1", "E1"];
+    &["S1", "S2", "S3", "S4", "S5", "S6", "S7", "S8", "X1", "X2", "X3", "L1", "L2", "L3", "B1", "B2", "B3", "J1", "E1"];
+
+/// The programs that look for bugs, where the link's simulator is not the one.
+const SIMULATORS: &[&str] = &["simulate_hub"];
 
 #[test]
 fn every_planted_bug_still_applies_to_the_sources() {
@@ -47,6 +50,9 @@ fn every_planted_bug_says_what_it_is_and_what_it_breaks() {
         let breaks = breaks.unwrap_or_else(|| panic!("{}: the second line says what it breaks", patch.name));
         for broken in breaks.split(", ") {
             assert!(INVARIANTS.contains(&broken), "{}: {broken} is no invariant", patch.name);
+        }
+        if let Some(simulator) = lines.next().and_then(|line| line.strip_prefix("Found by: ")) {
+            assert!(SIMULATORS.contains(&simulator), "{}: {simulator} is no simulator", patch.name);
         }
     }
 }

@@ -21,6 +21,7 @@ use alloc::collections::VecDeque;
 use core::time::Duration;
 
 use crate::deadline::soonest;
+use crate::error::ApiMisuse;
 use crate::hub::call;
 use crate::hub::call::Call;
 use crate::hub::call::Watched;
@@ -287,6 +288,8 @@ impl Watcher {
                     Err(_) => self.end(Ended::Confused),
                 },
                 Err(Failure::Refused(error)) if call::is_unknown_session(&error) => self.end(Ended::UnknownSession),
+                // The client has stopped trying, and may go on. Once it is attached again the session is watched anew.
+                Err(Failure::NotSent(ApiMisuse::Ended)) if !self.is_attached => {}
                 Err(failure) if is_final(&failure) => self.end(Ended::Refused(failure)),
                 // Nobody said no.
                 Err(_) => self.watch_again(now),

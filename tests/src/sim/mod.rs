@@ -81,7 +81,7 @@ pub fn run(schedule: &Schedule, coverage: &mut Coverage, tells: bool) -> Report 
 
 /// Turns a panic into a contradiction, without a word on the terminal: a run that fails is played again and again until it is
 /// small.
-fn quietly(play: impl FnOnce() -> Result<(), Broken>) -> Result<(), Broken> {
+pub(crate) fn quietly(play: impl FnOnce() -> Result<(), Broken>) -> Result<(), Broken> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let loud = panic::take_hook();

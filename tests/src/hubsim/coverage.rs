@@ -1,0 +1,108 @@
+//! What runs have reached: a simulator that never gets anywhere finds nothing.
+
+use std::collections::BTreeMap;
+
+/// How often what happened.
+#[derive(Clone, Debug, Default)]
+pub struct Coverage {
+    reached: BTreeMap<&'static str, u64>,
+}
+
+/// What has to happen in any two hundred runs or so. What takes more of them is counted too.
+pub const WANTED: &[&str] = &[
+    "act Abort",
+    "act Answer",
+    "act Batch",
+    "act Call",
+    "act Create",
+    "act Cut",
+    "act CutAfter",
+    "act Delay",
+    "act Look",
+    "act Own",
+    "act Publish",
+    "act Question",
+    "act RawAnswer",
+    "act Reconnect",
+    "act Refuse",
+    "act Release",
+    "act Remove",
+    "act Replace",
+    "act Replace same key",
+    "act Restart",
+    "act Resume",
+    "act Sleep",
+    "act Snapshot",
+    "act Stall",
+    "act Stall one way",
+    "act Suspend",
+    "act TakeBack",
+    "act Unwatch",
+    "act Watch",
+    "act Withdraw",
+    "answer refused",
+    "answer sent again",
+    "dialog Cancelled",
+    "dialog Confirmed",
+    "dialog Decided",
+    "dialog Forgotten",
+    "dialog TimedOut",
+    "raw answer AlreadyResolved",
+    "raw answer Expired",
+    "raw answer Forbidden",
+    "raw answer UnknownRequest",
+    "raw answer taken",
+    "raw answer taken again",
+    "request Cancelled",
+    "request EpochEnded",
+    "request Ended",
+    "request Idle",
+    "request NotDelivered",
+    "request Refused",
+    "request TimedOut",
+    "request Unknown",
+    "request has a result",
+    "request is not begun",
+    "request is abandoned",
+    "session OwnerGone",
+    "session Released",
+    "session SuspendedTooLong",
+    "session owned",
+    "session taken over",
+    "told Allow",
+    "told Cancelled",
+    "told Denied",
+    "told Snapshot",
+    "told TimedOut",
+    "watch Missed",
+    "watch Over",
+    "watch Refused",
+    "watch UnknownSession",
+    "watch UpToDate again",
+];
+
+impl Coverage {
+    /// Something happened.
+    pub fn reach(&mut self, what: &'static str) {
+        *self.reached.entry(what).or_default() += 1;
+    }
+
+    /// Adds what another has.
+    pub fn merge(&mut self, other: &Self) {
+        for (what, count) in &other.reached {
+            *self.reached.entry(what).or_default() += count;
+        }
+    }
+
+    /// What was reached, and how often.
+    #[must_use]
+    pub fn reached(&self) -> Vec<(&'static str, u64)> {
+        self.reached.iter().map(|(what, count)| (*what, *count)).collect()
+    }
+
+    /// What of [`WANTED`] was not.
+    #[must_use]
+    pub fn missing(&self) -> Vec<&'static str> {
+        WANTED.iter().copied().filter(|what| !self.reached.contains_key(what)).collect()
+    }
+}
