@@ -133,10 +133,16 @@ impl<M: Machine> State<M> {
         let mut is_done = false;
         if standing.is_attached && !standing.is_over {
             let takes = |machine: &M, lane: &Lane, len| machine.connection().link().outbox().would_write(lane, len);
+            let mut refused = BTreeSet::new();
             while let Some((lane, payload)) = feed.next(&|lane, len| takes(machine, lane, len)) {
-                is_done = true;
-                if machine.send(Outgoing::from(payload).in_lane(lane), now).is_err() {
-                    feed.unsent(woken);
+                if machine.send(Outgoing::from(payload).in_lane(lane.clone()), now).is_ok() {
+                    is_done = true;
+                    continue;
+                }
+                feed.unsent(woken);
+                // Not even that something was lost can be said: the connection is being closed, or its peer takes next to nothing.
+                if !refused.insert(lane) {
+                    break;
                 }
             }
         }
