@@ -2,12 +2,20 @@
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::task::Context;
+use std::task::Wake;
+use std::task::Waker;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use reattach_smol::Client;
 use reattach_smol::ClientConfig;
 use reattach_smol::Connection;
 use reattach_smol::Hub;
+use reattach_smol::Question;
 use reattach_smol::Router;
 use reattach_smol::Server;
 use reattach_smol::ServerConfig;
@@ -18,6 +26,10 @@ use reattach_smol::core::hub::WatcherEvent;
 use reattach_smol::core::id::Name;
 use reattach_smol::core::id::Principal;
 use reattach_smol::core::id::SessionId;
+use reattach_smol::core::messages::PermissionId;
+use reattach_smol::core::messages::PermissionRequest;
+use reattach_smol::core::permission::DenyReason;
+use reattach_smol::core::permission::Verdict;
 use reattach_smol::core::session::WatchFrom;
 use reattach_smol::core::wire::Payload;
 use reattach_smol::testing::Net;
@@ -39,6 +51,17 @@ fn secs(secs: u64) -> Duration {
 
 fn ada() -> Principal {
     Principal::Named(Name::new("ada").unwrap())
+}
+
+fn question(name: &str) -> PermissionRequest {
+    PermissionRequest {
+        id: PermissionId::new(name).unwrap(),
+        tool_name: "write_file".to_owned(),
+        input: number(1),
+        context: number(2),
+        timestamp: "2026-11-21T21:00:00Z".to_owned(),
+        remaining: None,
+    }
 }
 
 /// A server for which everybody is Ada, and its hub.
@@ -87,5 +110,48 @@ fn what_is_published_while_a_connection_is_being_closed_holds_up_nobody() {
         session.publish(&number(2)).unwrap();
         closed.await;
         assert_eq!(ended(&mut watch).await, Ended::Closed);
+    });
+}
+
+/// A task that is dropped by the very thing that wakes it, with the question that it holds.
+struct Dropped(Mutex<Option<Question>>);
+
+impl Wake for Dropped {
+    fn wake(self: Arc<Self>) {
+        drop(self.0.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+}
+
+/// A waker that drops a question.
+fn dropping(question: Question) -> Waker {
+    Arc::new(Dropped(Mutex::new(Some(question)))).into()
+}
+
+/// Does something in a thread of its own, which has to end.
+fn in_time(what: impl FnOnce() + Send + 'static) {
+    let (done, is_done) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        what();
+        done.send(()).unwrap();
+    });
+    is_done.recv_timeout(secs(20)).expect("it waits for itself");
+}
+
+#[test]
+fn who_is_woken_by_the_end_of_a_hub_or_of_a_question_may_take_back_another() {
+    let mut simulation = Simulation::new(8);
+    simulation.run(async |net| {
+        let (server, hub) = server(&net).await;
+        let session = hub.create(id("s"), ada()).unwrap();
+        let mut asked = session.ask(question("p")).unwrap();
+        let waker = dropping(session.ask(question("q")).unwrap());
+        assert!(asked.poll_unpin(&mut Context::from_waker(&waker)).is_pending());
+        in_time(move || drop(asked));
+        let mut asked = session.ask(question("r")).unwrap();
+        let waker = dropping(session.ask(question("t")).unwrap());
+        assert!(asked.poll_unpin(&mut Context::from_waker(&waker)).is_pending());
+        in_time(move || drop((hub, session)));
+        assert_eq!(asked.await, Verdict::Deny(DenyReason::Cancelled));
+        drop(server);
     });
 }

@@ -60,11 +60,7 @@ struct Handle(Arc<HubShared>);
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.0.change(|state, _| {
-            state.is_closed = true;
-            // Who waits for a verdict is told by this.
-            state.verdicts.clear();
-        });
+        self.0.close();
         self.0.timer.wake();
     }
 }
@@ -226,6 +222,17 @@ impl HubShared {
         drop(state);
         self.finish(after);
         result
+    }
+
+    /// Nobody asks any more: whoever waits is told, and so is whoever is asked.
+    fn close(&self) {
+        self.change(|state, now| {
+            state.is_closed = true;
+            for id in state.verdicts.keys().cloned().collect::<Vec<_>>() {
+                // It is open, or it would not be waited for.
+                _ = state.hub.cancel(&id, now);
+            }
+        });
     }
 
     fn finish(&self, after: After) {
