@@ -113,6 +113,37 @@ fn what_is_published_while_a_connection_is_being_closed_holds_up_nobody() {
     });
 }
 
+#[test]
+fn the_events_of_a_hub_that_nobody_holds_end() {
+    Simulation::new(6).run(async |net| {
+        let (_server, hub) = server(&net).await;
+        let mut events = hub.events();
+        let session = hub.create(id("s"), ada()).unwrap();
+        let asked = session.ask(question("p")).unwrap();
+        drop(asked);
+        drop((hub, session));
+        assert!(net.timeout(secs(1), events.next()).await.unwrap().is_some(), "the decision");
+        assert_eq!(net.timeout(secs(1), events.next()).await, Some(None));
+    });
+}
+
+#[test]
+fn a_question_is_denied_when_the_runtime_goes_that_keeps_its_time() {
+    let mut simulation = Simulation::new(7);
+    let (asked, session, mut events) = simulation.run(async |net| {
+        let (_server, hub) = server(&net).await;
+        let session = hub.create(id("s"), ada()).unwrap();
+        (session.ask(question("p")).unwrap(), session, hub.events())
+    });
+    drop(simulation);
+    let denied = Some(Verdict::Deny(DenyReason::Cancelled));
+    assert_eq!(asked.now_or_never(), denied);
+    assert_eq!(session.ask(question("q")).unwrap().now_or_never(), denied, "nobody would ever end it");
+    assert!(events.next().now_or_never().unwrap().is_some(), "the decision");
+    assert_eq!(events.next().now_or_never(), Some(None));
+    assert_eq!(session.owner(), None, "it can still be looked at");
+}
+
 /// A task that is dropped by the very thing that wakes it, with the question that it holds.
 struct Dropped(Mutex<Option<Question>>);
 

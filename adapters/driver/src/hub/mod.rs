@@ -51,8 +51,8 @@ pub use self::question::Question;
 pub use self::session::Session;
 pub use self::session_watch::SessionWatch;
 
-/// The sessions of a server, and the questions in them. Cheap to clone. When the last clone and the last [`Session`] is dropped,
-/// questions are denied, and whoever watches hears no more.
+/// The sessions of a server, and the questions in them. Cheap to clone. When the last clone and the last [`Session`] is dropped, or
+/// the runtime is gone, questions are denied, and whoever watches hears no more.
 #[derive(Clone)]
 pub struct Hub(Arc<Handle>);
 
@@ -62,6 +62,15 @@ impl Drop for Handle {
     fn drop(&mut self) {
         self.0.close();
         self.0.timer.wake();
+    }
+}
+
+/// Held by the task that keeps the time. With the runtime that goes too, and nothing would be denied any more.
+struct Timekeeper(Arc<HubShared>);
+
+impl Drop for Timekeeper {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 
@@ -187,7 +196,12 @@ impl Hub {
     #[must_use]
     pub fn events(&self) -> Events<Event> {
         let subscription = Arc::new(Subscription::new());
-        self.shared().lock().subscribers.push(Arc::downgrade(&subscription));
+        let mut state = self.shared().lock();
+        if state.is_closed {
+            subscription.end();
+        } else {
+            state.subscribers.push(Arc::downgrade(&subscription));
+        }
         Events::new(subscription)
     }
 
@@ -224,7 +238,7 @@ impl HubShared {
         result
     }
 
-    /// Nobody asks any more: whoever waits is told, and so is whoever is asked.
+    /// Nobody asks any more, or nobody would end what is asked: whoever waits is told.
     fn close(&self) {
         self.change(|state, now| {
             state.is_closed = true;
@@ -233,6 +247,10 @@ impl HubShared {
                 _ = state.hub.cancel(&id, now);
             }
         });
+        let subscribers = std::mem::take(&mut self.lock().subscribers);
+        for subscriber in subscribers.iter().filter_map(Weak::upgrade) {
+            subscriber.end();
+        }
     }
 
     fn finish(&self, after: After) {
@@ -272,10 +290,11 @@ impl HubShared {
 
     /// Has a task keep the time, for as long as there is a handle.
     fn spawn_timer(self: &Arc<Self>) {
-        let shared = Arc::clone(self);
+        let keeper = Timekeeper(Arc::clone(self));
         let mut timer: Box<dyn Timer> = self.runtime.timer();
         let mut set_for = None;
         self.runtime.spawn(Task::new(std::future::poll_fn(move |cx| {
+            let shared = &keeper.0;
             shared.timer.register(cx.waker());
             loop {
                 let (is_closed, next, now) = shared.change(|state, now| {
