@@ -85,6 +85,17 @@ async fn up_to_date(watch: &mut SessionWatch) {
     while watch.next().await.unwrap() != WatcherEvent::UpToDate {}
 }
 
+/// The next event of the application. Only states may come before.
+async fn event(watch: &mut SessionWatch) -> u64 {
+    loop {
+        let next = watch.next().await.unwrap();
+        if let WatcherEvent::Event(_, event) = next {
+            return event.parse().unwrap();
+        }
+        assert!(matches!(next, WatcherEvent::UpToDate | WatcherEvent::QueueStatus { .. }), "{next:?}");
+    }
+}
+
 /// How a watch ends.
 async fn ended(watch: &mut SessionWatch) -> Ended {
     loop {
@@ -184,5 +195,25 @@ fn who_is_woken_by_the_end_of_a_hub_or_of_a_question_may_take_back_another() {
         in_time(move || drop((hub, session)));
         assert_eq!(asked.await, Verdict::Deny(DenyReason::Cancelled));
         drop(server);
+    });
+}
+
+#[test]
+fn a_connection_that_two_threads_give_to_a_hub_at_once_is_served() {
+    Simulation::new(9).run(async |net| {
+        let (server, hub) = server(&net).await;
+        let (client, connection) = pair(&net, &server, &hub).await;
+        let session = hub.create(id("s"), ada()).unwrap();
+        let mut watch = client.watch_session(id("s"), WatchFrom::Now).unwrap();
+        up_to_date(&mut watch).await;
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..5_000).for_each(|_| hub.attach(&connection)));
+            }
+        });
+        assert_eq!(session.observers(), 1);
+        net.sleep(secs(1)).await;
+        session.publish(&number(1)).unwrap();
+        assert_eq!(net.timeout(secs(1), event(&mut watch)).await, Some(1));
     });
 }

@@ -164,19 +164,17 @@ impl Hub {
     /// requests themselves, and give the hub its own by [`Hub::handle_call`].
     pub fn attach(&self, connection: &Connection) {
         let (shared, cid) = (connection.shared(), connection.id());
-        let mut state = self.shared().lock();
-        state.feeds += 1;
-        let number = state.feeds;
-        let served = Served { shared: Arc::downgrade(shared), number, is_woken: false };
-        state.connections.insert(cid, served);
-        drop(state);
-        let feed = HubFeed::new(Arc::clone(self.shared()), cid, number, connection.principal().clone());
+        let now = self.shared().runtime.now();
+        // Until the feed is in its place, so that of several the last one counts here and there.
         let mut state = shared.lock();
+        let (number, after) = self.shared().lock().admit(cid, Arc::downgrade(shared), now);
+        let feed = HubFeed::new(Arc::clone(self.shared()), cid, number, connection.principal().clone());
         let before = state.feed.replace(Box::new(feed));
         // The hub knows of the connection before anything that it asks for is served.
-        _ = state.fill(self.shared().runtime.now());
+        _ = state.fill(now);
         let woken = std::mem::take(&mut state.woken);
         drop(state);
+        self.shared().finish(after);
         woken.wake();
         // That one locks its hub.
         drop(before);
@@ -350,6 +348,18 @@ impl State {
         let next = self.hub.poll_timeout();
         after.wakes_timer = next.is_some_and(|at| self.armed.is_none_or(|armed| at < armed));
         after
+    }
+
+    /// A connection is to be served. Returns the number of its feed, and whom to tell what.
+    fn admit(&mut self, connection: ConnectionId, shared: Weak<Shared<Peer>>, now: Instant) -> (u64, After) {
+        self.feeds += 1;
+        let served = Served { shared: shared.clone(), number: self.feeds, is_woken: false };
+        let before = self.connections.insert(connection, served);
+        if before.is_some_and(|before| !before.shared.ptr_eq(&shared)) {
+            // Another one of this name, of which it was not told yet that it is gone.
+            self.hub.handle_gone(connection, now);
+        }
+        (self.feeds, self.settle())
     }
 
     /// A connection is gone for good, unless another feed than this one fills it.
