@@ -26,6 +26,7 @@ use reattach_smol::core::hub::WatcherEvent;
 use reattach_smol::core::id::Name;
 use reattach_smol::core::id::Principal;
 use reattach_smol::core::id::SessionId;
+use reattach_smol::core::link::Outgoing;
 use reattach_smol::core::messages::PermissionId;
 use reattach_smol::core::messages::PermissionRequest;
 use reattach_smol::core::permission::DenyReason;
@@ -121,6 +122,43 @@ fn what_is_published_while_a_connection_is_being_closed_holds_up_nobody() {
         session.publish(&number(2)).unwrap();
         closed.await;
         assert_eq!(ended(&mut watch).await, Ended::Closed);
+    });
+}
+
+#[test]
+fn what_waits_for_a_watch_that_is_dropped_goes_at_once() {
+    Simulation::new(5).run(async |net| {
+        let (server, hub) = server(&net).await;
+        let (client, connection) = pair(&net, &server, &hub).await;
+        let session = hub.create(id("s"), ada()).unwrap();
+        let mut watch = client.watch_session(id("s"), WatchFrom::Now).unwrap();
+        up_to_date(&mut watch).await;
+        session.publish(&number(1)).unwrap();
+        net.sleep(secs(1)).await;
+        connection.disconnect();
+        net.sleep(secs(1)).await;
+        assert_ne!(client.stats().undelivered, 0);
+        drop(watch);
+        assert_eq!(client.stats().undelivered, 0);
+        assert!(client.recv().await.is_none(), "it goes to nobody");
+    });
+}
+
+#[test]
+fn a_lane_that_was_watched_long_ago_is_not_remembered() {
+    Simulation::new(11).run(async |net| {
+        let (server, hub) = server(&net).await;
+        let (client, connection) = pair(&net, &server, &hub).await;
+        for session in 0..200 {
+            drop(client.watch_session(id(&format!("s{session}")), WatchFrom::Now).unwrap());
+            net.sleep(secs(1)).await;
+        }
+        for (session, is_remembered) in [("s0", false), ("s199", true)] {
+            let lane = id(session).lane();
+            _ = connection.try_send(Outgoing::from(number(1)).in_lane(lane)).unwrap();
+            net.sleep(secs(1)).await;
+            assert_eq!(client.try_recv().is_none(), is_remembered, "{session}");
+        }
     });
 }
 

@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -56,6 +57,9 @@ use crate::runtime::Runtime;
 use crate::runtime::Timer;
 use crate::socket::Socket;
 
+/// For how many lanes without a reader it is remembered that nobody shall have them: somewhat more than a client watches sessions.
+const MAX_ABANDONED: usize = 128;
+
 /// The machine and what surrounds it.
 pub(crate) struct State<M: Machine> {
     pub(crate) machine: M,
@@ -66,8 +70,8 @@ pub(crate) struct State<M: Machine> {
     pub(crate) requests: Option<Box<RpcState>>,
     /// What fills the connection while its peer takes more.
     pub(crate) feed: Option<Box<dyn Feed>>,
-    /// Lanes whose reader is gone: what still comes in them is for nobody.
-    abandoned: BTreeSet<Lane>,
+    /// Lanes whose reader is gone, the oldest first: what still comes in them is for nobody.
+    abandoned: VecDeque<Lane>,
     /// Whom to wake once this is unlocked.
     pub(crate) woken: Woken,
     /// When it is closed at the latest: answers that were given are sent before.
@@ -152,6 +156,9 @@ impl<M: Machine> State<M> {
     /// Takes what comes for readers that are gone. Returns whether there was anything.
     pub(crate) fn clear_abandoned(&mut self, now: Instant) -> bool {
         let mut is_done = false;
+        if self.abandoned.is_empty() || !self.machine.has_delivery_from(Lanes::All) {
+            return false;
+        }
         for lane in &self.abandoned {
             while let Some(delivery) = self.machine.take_from(Lanes::Only(lane), now) {
                 is_done = true;
@@ -253,7 +260,7 @@ impl<M: Machine> Shared<M> {
                 receipts: FxHashMap::default(),
                 requests: None,
                 feed: None,
-                abandoned: BTreeSet::new(),
+                abandoned: VecDeque::new(),
                 woken: Woken::default(),
                 closing: None,
                 taking: None,
@@ -495,12 +502,24 @@ impl<M: Machine> Shared<M> {
     /// Keeps a lane's messages for one reader. Returns whether nobody had them before.
     pub(crate) fn claim(&self, lane: &Lane) -> bool {
         let mut state = self.lock();
-        state.abandoned.remove(lane) || state.claimed.to_mut().insert(lane.clone())
+        let abandoned = state.abandoned.iter().position(|abandoned| abandoned == lane);
+        let was_abandoned = abandoned.and_then(|index| state.abandoned.remove(index)).is_some();
+        was_abandoned || state.claimed.to_mut().insert(lane.clone())
     }
 
     /// A lane's reader is gone, and nobody else shall have what comes in it.
     pub(crate) fn abandon(&self, lane: &Lane) {
-        self.lock().abandoned.insert(lane.clone());
+        let now = self.now();
+        let mut state = self.lock();
+        state.abandoned.push_back(lane.clone());
+        _ = state.clear_abandoned(now);
+        // By then nothing comes in the first of them any more.
+        while state.abandoned.len() > MAX_ABANDONED {
+            if let Some(oldest) = state.abandoned.pop_front() {
+                state.claimed.to_mut().remove(&oldest);
+            }
+        }
+        drop(state);
         self.wake_driver();
     }
 
