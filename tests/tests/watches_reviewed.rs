@@ -14,12 +14,14 @@ use futures_util::FutureExt as _;
 use reattach_smol::Client;
 use reattach_smol::ClientConfig;
 use reattach_smol::Connection;
+use reattach_smol::ConnectionState;
 use reattach_smol::Hub;
 use reattach_smol::Question;
 use reattach_smol::Router;
 use reattach_smol::Server;
 use reattach_smol::ServerConfig;
 use reattach_smol::SessionWatch;
+use reattach_smol::core::client;
 use reattach_smol::core::hub::Config;
 use reattach_smol::core::hub::Ended;
 use reattach_smol::core::hub::WatcherEvent;
@@ -73,6 +75,17 @@ async fn server(net: &Net) -> (Server, Hub) {
     (server, hub)
 }
 
+/// Serves the connections that come.
+fn serve(net: &Net, server: &Server, hub: &Hub) {
+    let (server, hub, tasks) = (server.clone(), hub.clone(), net.clone());
+    net.spawn(async move {
+        while let Some(connection) = server.accept().await {
+            let hub = hub.clone();
+            tasks.spawn(async move { hub.serve(&connection, &Router::new()).await });
+        }
+    });
+}
+
 /// A client and its connection at the server, which the hub serves.
 async fn pair(net: &Net, server: &Server, hub: &Hub) -> (Client, Connection) {
     let client = net.connect(URL, ClientConfig::new()).await.unwrap();
@@ -122,6 +135,77 @@ fn what_is_published_while_a_connection_is_being_closed_holds_up_nobody() {
         session.publish(&number(2)).unwrap();
         closed.await;
         assert_eq!(ended(&mut watch).await, Ended::Closed);
+    });
+}
+
+#[test]
+fn a_client_that_stops_trying_before_it_watches_watches_once_it_goes_on() {
+    Simulation::new(2).run(async |net| {
+        let (server, hub) = server(&net).await;
+        serve(&net, &server, &hub);
+        let session = hub.create(id("s"), ada()).unwrap();
+        net.refuse(true);
+        let client = net.start(URL, ClientConfig::new()).unwrap();
+        let mut watch = client.watch_session(id("s"), WatchFrom::Start).unwrap();
+        assert_eq!(net.timeout(secs(600), watch.next()).await, None, "it may go on");
+        assert!(matches!(client.state(), ConnectionState::Failed(_)), "{:?}", client.state());
+        net.heal();
+        client.reconnect().unwrap();
+        session.publish(&number(1)).unwrap();
+        assert_eq!(event(&mut watch).await, 1);
+    });
+}
+
+#[test]
+fn a_client_that_stops_trying_while_it_asks_again_watches_once_it_goes_on() {
+    Simulation::new(3).run(async |net| {
+        let (server, hub) = server(&net).await;
+        serve(&net, &server, &hub);
+        let session = hub.create(id("s"), ada()).unwrap();
+        let mut core = client::Config::default();
+        core.reconnect.attempts = Some(1);
+        let client = net.connect(URL, ClientConfig::new().with_core(core)).await.unwrap();
+        let mut watch = client.watch_session(id("s"), WatchFrom::Start).unwrap();
+        up_to_date(&mut watch).await;
+        for round in 0..20 {
+            client.reconnect().unwrap();
+            // Somewhere between the request and the response.
+            let wait = Duration::from_millis(net.random() % 80);
+            _ = net.timeout(wait, watch.next()).await;
+            net.refuse(true);
+            net.cut();
+            while let Some(event) = net.timeout(secs(100), watch.next()).await {
+                assert!(
+                    matches!(event, Some(WatcherEvent::UpToDate | WatcherEvent::QueueStatus { .. })),
+                    "{round}: {event:?}"
+                );
+            }
+            assert!(matches!(client.state(), ConnectionState::Failed(_)), "{:?}", client.state());
+            net.heal();
+        }
+        client.reconnect().unwrap();
+        session.publish(&number(1)).unwrap();
+        assert_eq!(event(&mut watch).await, 1);
+    });
+}
+
+#[test]
+fn a_connection_that_ends_while_a_session_is_asked_for_is_told_as_that() {
+    Simulation::new(4).run(async |net| {
+        let (server, hub) = server(&net).await;
+        hub.create(id("s"), ada()).unwrap();
+        let client = net.connect(URL, ClientConfig::new()).await.unwrap();
+        let mut asking = client.watch_session(id("s"), WatchFrom::Start).unwrap();
+        assert_eq!(net.timeout(secs(1), asking.next()).await, None, "nobody serves it");
+        // A message that nobody takes: the closing takes its time, and what is asked again meanwhile is not sent.
+        _ = client.try_send(number(1)).unwrap();
+        let closing = client.clone();
+        net.spawn(async move { closing.close(secs(60)).await });
+        assert_eq!(net.timeout(secs(100), ended(&mut asking)).await, Some(Ended::Closed));
+        assert_eq!(asking.next().await, None);
+        let mut late = client.watch_session(id("t"), WatchFrom::Start).unwrap();
+        assert_eq!(late.next().await, Some(WatcherEvent::Ended(Ended::Closed)));
+        drop(server);
     });
 }
 

@@ -15,6 +15,7 @@ use alloc::collections::BTreeMap;
 use alloc::collections::BTreeSet;
 use alloc::collections::VecDeque;
 
+use crate::error::ApiMisuse;
 use crate::hub::call;
 use crate::hub::call::Call;
 use crate::hub::call::Watched;
@@ -256,6 +257,9 @@ impl Watcher {
                     Ok(watched) => self.on_watched(watched, now),
                     Err(_) => self.end(Ended::Confused),
                 },
+                Err(Failure::Ended { .. }) => self.end(Ended::Closed),
+                // This side has stopped trying, and may go on: it is asked again once the server can be reached.
+                Err(Failure::NotSent(ApiMisuse::Ended)) => {}
                 Err(Failure::Refused(error)) if call::is_unknown_session(&error) => self.end(Ended::UnknownSession),
                 Err(failure) if is_final(&failure) => self.end(Ended::Refused(failure)),
                 // Nobody said no. The next one waits as long as this one did.

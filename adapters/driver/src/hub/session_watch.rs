@@ -303,7 +303,12 @@ impl SessionWatch {
         if !self.watcher.wants_messages() {
             // What is not taken now is looked for when it is wanted.
             self.delivery = None;
-            return false;
+            let is_closed = !self.watcher.is_over() && self.client.shared().lock().machine.is_over();
+            if is_closed {
+                // Nobody will answer.
+                self.watcher.handle_closed();
+            }
+            return is_closed;
         }
         match self.client.shared().poll_recv_in(&self.lane, None, &mut self.delivery, cx) {
             Poll::Ready(Taken::Message(received, _)) => {
