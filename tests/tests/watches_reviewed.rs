@@ -190,6 +190,26 @@ fn a_client_that_stops_trying_while_it_asks_again_watches_once_it_goes_on() {
 }
 
 #[test]
+fn a_transport_that_was_replaced_while_nobody_looked_has_the_session_watched_anew() {
+    Simulation::new(10).run(async |net| {
+        let (server, hub) = server(&net).await;
+        serve(&net, &server, &hub);
+        let session = hub.create(id("s"), ada()).unwrap();
+        let client = net.connect(URL, ClientConfig::new()).await.unwrap();
+        let mut watch = client.watch_session(id("s"), WatchFrom::Start).unwrap();
+        up_to_date(&mut watch).await;
+        client.reconnect().unwrap();
+        net.sleep(secs(10)).await;
+        session.publish(&number(1)).unwrap();
+        net.sleep(secs(10)).await;
+        let first = watch.next().await.unwrap();
+        assert!(matches!(first, WatcherEvent::QueueStatus { .. }), "{first:?}");
+        assert_eq!(event(&mut watch).await, 1);
+        assert_eq!(watch.next().await, Some(WatcherEvent::UpToDate));
+    });
+}
+
+#[test]
 fn a_connection_that_ends_while_a_session_is_asked_for_is_told_as_that() {
     Simulation::new(4).run(async |net| {
         let (server, hub) = server(&net).await;
