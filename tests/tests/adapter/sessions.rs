@@ -86,7 +86,10 @@ async fn follow(mut watch: SessionWatch, last: u64, choice: Choice) -> (Vec<u64>
             WatcherEvent::Event(_, event) => numbers.push(event.parse().unwrap()),
             WatcherEvent::Dialog(id) => _ = watch.answer(&id, choice.clone()),
             WatcherEvent::DialogRemoved { why, .. } => gone.push(why),
-            event => assert!(matches!(event, WatcherEvent::UpToDate | WatcherEvent::QueueStatus { .. }), "{event:?}"),
+            WatcherEvent::UpToDate | WatcherEvent::QueueStatus { .. } => {}
+            event @ (WatcherEvent::Snapshot(_) | WatcherEvent::Missed { .. } | WatcherEvent::Ended(_) | _) => {
+                panic!("{event:?} was not expected")
+            }
         }
     }
     (numbers, gone)
