@@ -62,7 +62,7 @@ impl<E> Events<E> {
     /// The most events that wait: the outcomes of more than a full outbox.
     pub const CAPACITY: usize = 1_024;
 
-    /// The next event; `None` once the connection has ended and everything was read. Cancel-safe.
+    /// The next event; `None` once the connection has ended, or the hub, and everything was read. Cancel-safe.
     pub async fn next(&mut self) -> Option<E> {
         loop {
             let arrived = self.0.arrived.listen();

@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -56,6 +57,9 @@ use crate::runtime::Runtime;
 use crate::runtime::Timer;
 use crate::socket::Socket;
 
+/// For how many lanes without a reader it is remembered that nobody shall have them: somewhat more than a client watches sessions.
+const MAX_ABANDONED: usize = 128;
+
 /// The machine and what surrounds it.
 pub(crate) struct State<M: Machine> {
     pub(crate) machine: M,
@@ -66,8 +70,8 @@ pub(crate) struct State<M: Machine> {
     pub(crate) requests: Option<Box<RpcState>>,
     /// What fills the connection while its peer takes more.
     pub(crate) feed: Option<Box<dyn Feed>>,
-    /// Lanes whose reader is gone: what still comes in them is for nobody.
-    abandoned: BTreeSet<Lane>,
+    /// Lanes whose reader is gone, the oldest first: what still comes in them is for nobody.
+    abandoned: VecDeque<Lane>,
     /// Whom to wake once this is unlocked.
     pub(crate) woken: Woken,
     /// When it is closed at the latest: answers that were given are sent before.
@@ -133,10 +137,16 @@ impl<M: Machine> State<M> {
         let mut is_done = false;
         if standing.is_attached && !standing.is_over {
             let takes = |machine: &M, lane: &Lane, len| machine.connection().link().outbox().would_write(lane, len);
+            let mut refused = BTreeSet::new();
             while let Some((lane, payload)) = feed.next(&|lane, len| takes(machine, lane, len)) {
-                is_done = true;
-                if machine.send(Outgoing::from(payload).in_lane(lane), now).is_err() {
-                    feed.unsent(woken);
+                if machine.send(Outgoing::from(payload).in_lane(lane.clone()), now).is_ok() {
+                    is_done = true;
+                    continue;
+                }
+                feed.unsent(woken);
+                // Not even that something was lost can be said: the connection is being closed, or its peer takes next to nothing.
+                if !refused.insert(lane) {
+                    break;
                 }
             }
         }
@@ -146,6 +156,9 @@ impl<M: Machine> State<M> {
     /// Takes what comes for readers that are gone. Returns whether there was anything.
     pub(crate) fn clear_abandoned(&mut self, now: Instant) -> bool {
         let mut is_done = false;
+        if self.abandoned.is_empty() || !self.machine.has_delivery_from(Lanes::All) {
+            return false;
+        }
         for lane in &self.abandoned {
             while let Some(delivery) = self.machine.take_from(Lanes::Only(lane), now) {
                 is_done = true;
@@ -247,7 +260,7 @@ impl<M: Machine> Shared<M> {
                 receipts: FxHashMap::default(),
                 requests: None,
                 feed: None,
-                abandoned: BTreeSet::new(),
+                abandoned: VecDeque::new(),
                 woken: Woken::default(),
                 closing: None,
                 taking: None,
@@ -324,20 +337,6 @@ impl<M: Machine> Shared<M> {
             self.wake_driver();
         }
         result
-    }
-
-    /// Has a feed fill the connection from here on. Returns the one before. The feed knows where the connection stands when this
-    /// returns: a request that has come already may depend on it.
-    pub(crate) fn attach_feed(&self, feed: Box<dyn Feed>) -> Option<Box<dyn Feed>> {
-        let now = self.now();
-        let mut state = self.lock();
-        let before = state.feed.replace(feed);
-        state.fill(now);
-        let woken = std::mem::take(&mut state.woken);
-        drop(state);
-        woken.wake();
-        self.wake_driver();
-        before
     }
 
     /// Has the driver take a turn.
@@ -503,12 +502,24 @@ impl<M: Machine> Shared<M> {
     /// Keeps a lane's messages for one reader. Returns whether nobody had them before.
     pub(crate) fn claim(&self, lane: &Lane) -> bool {
         let mut state = self.lock();
-        state.abandoned.remove(lane) || state.claimed.to_mut().insert(lane.clone())
+        let abandoned = state.abandoned.iter().position(|abandoned| abandoned == lane);
+        let was_abandoned = abandoned.and_then(|index| state.abandoned.remove(index)).is_some();
+        was_abandoned || state.claimed.to_mut().insert(lane.clone())
     }
 
     /// A lane's reader is gone, and nobody else shall have what comes in it.
     pub(crate) fn abandon(&self, lane: &Lane) {
-        self.lock().abandoned.insert(lane.clone());
+        let now = self.now();
+        let mut state = self.lock();
+        state.abandoned.push_back(lane.clone());
+        _ = state.clear_abandoned(now);
+        // By then nothing comes in the first of them any more.
+        while state.abandoned.len() > MAX_ABANDONED {
+            if let Some(oldest) = state.abandoned.pop_front() {
+                state.claimed.to_mut().remove(&oldest);
+            }
+        }
+        drop(state);
         self.wake_driver();
     }
 

@@ -287,9 +287,10 @@ impl Watcher {
                     Ok(watched) => self.on_watched(watched, now),
                     Err(_) => self.end(Ended::Confused),
                 },
+                Err(Failure::Ended { .. }) => self.end(Ended::Closed),
+                // This side has stopped trying, and may go on: it is asked again once the server can be reached.
+                Err(Failure::NotSent(ApiMisuse::Ended)) => {}
                 Err(Failure::Refused(error)) if call::is_unknown_session(&error) => self.end(Ended::UnknownSession),
-                // The client has stopped trying, and may go on. Once it is attached again the session is watched anew.
-                Err(Failure::NotSent(ApiMisuse::Ended)) if !self.is_attached => {}
                 Err(failure) if is_final(&failure) => self.end(Ended::Refused(failure)),
                 // Nobody said no.
                 Err(_) => self.watch_again(now),

@@ -10,6 +10,7 @@ use reattach::core::hub::Config;
 use reattach::core::hub::Ended;
 use reattach::core::hub::Event;
 use reattach::core::hub::WatcherEvent;
+use reattach::core::id::ConnectionKey;
 use reattach::core::id::Name;
 use reattach::core::id::Principal;
 use reattach::core::id::SessionId;
@@ -30,6 +31,8 @@ use super::loopback::server_config;
 use super::loopback::soon;
 use super::loopback::text;
 use super::loopback::until;
+use super::raw::Raw;
+use super::raw::hello;
 
 fn id(name: &str) -> SessionId {
     SessionId::new(name).unwrap()
@@ -209,4 +212,21 @@ async fn the_end_of_the_client_ends_what_it_watches() {
         last = Some(event);
     }
     assert_eq!(last, Some(WatcherEvent::Ended(Ended::Closed)));
+}
+
+// X2
+#[tokio::test]
+async fn a_peer_that_takes_next_to_nothing_holds_nobody_up() {
+    let (_server, hub, url) = hub(Config::default()).await;
+    let _session = hub.create(id("s"), ada()).unwrap();
+    let mut raw = Raw::open(&url).await;
+    let key = ConnectionKey::from_bytes([1; 16]);
+    raw.send(&hello(&key, 1, 1, "").replace("\"maxPayload\":4194304", "\"maxPayload\":4")).await;
+    assert!(raw.next().await.unwrap().starts_with(r#"{"t":"welcome""#));
+    let watch = r#"{"jsonrpc":"2.0","id":"0197f3a2-5c1e-7b44-8a63-0c6d2f9e1b70","method":"session/watch","params":{"session":"s","tag":"t"}}"#;
+    raw.send(&format!(r#"{{"t":"msg","seq":1,"lane":"rpc","d":{watch}}}"#)).await;
+    // Neither where it begins nor a gap fits into what it takes.
+    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    raw.send(r#"{"t":"ping","n":1}"#).await;
+    while !raw.next().await.unwrap().contains(r#""t":"pong""#) {}
 }

@@ -51,8 +51,8 @@ pub use self::question::Question;
 pub use self::session::Session;
 pub use self::session_watch::SessionWatch;
 
-/// The sessions of a server, and the questions in them. Cheap to clone. When the last clone and the last [`Session`] is dropped,
-/// questions are denied, and whoever watches hears no more.
+/// The sessions of a server, and the questions in them. Cheap to clone. When the last clone and the last [`Session`] is dropped, or
+/// the runtime is gone, questions are denied, and whoever watches hears no more.
 #[derive(Clone)]
 pub struct Hub(Arc<Handle>);
 
@@ -60,12 +60,17 @@ struct Handle(Arc<HubShared>);
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.0.change(|state, _| {
-            state.is_closed = true;
-            // Who waits for a verdict is told by this.
-            state.verdicts.clear();
-        });
+        self.0.close();
         self.0.timer.wake();
+    }
+}
+
+/// Held by the task that keeps the time. With the runtime that goes too, and nothing would be denied any more.
+struct Timekeeper(Arc<HubShared>);
+
+impl Drop for Timekeeper {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 
@@ -159,16 +164,21 @@ impl Hub {
     /// requests themselves, and give the hub its own by [`Hub::handle_call`].
     pub fn attach(&self, connection: &Connection) {
         let (shared, cid) = (connection.shared(), connection.id());
-        let mut state = self.shared().lock();
-        state.feeds += 1;
-        let number = state.feeds;
-        let served = Served { shared: Arc::downgrade(shared), number, is_woken: false };
-        state.connections.insert(cid, served);
-        drop(state);
+        let now = self.shared().runtime.now();
+        // Until the feed is in its place, so that of several the last one counts here and there.
+        let mut state = shared.lock();
+        let (number, after) = self.shared().lock().admit(cid, Arc::downgrade(shared), now);
         let feed = HubFeed::new(Arc::clone(self.shared()), cid, number, connection.principal().clone());
-        let before = shared.attach_feed(Box::new(feed));
+        let before = state.feed.replace(Box::new(feed));
+        // The hub knows of the connection before anything that it asks for is served.
+        _ = state.fill(now);
+        let woken = std::mem::take(&mut state.woken);
+        drop(state);
+        self.shared().finish(after);
+        woken.wake();
         // That one locks its hub.
         drop(before);
+        shared.wake_driver();
     }
 
     /// Does what a connection asks for, where that is for a hub; else gives it back.
@@ -184,7 +194,12 @@ impl Hub {
     #[must_use]
     pub fn events(&self) -> Events<Event> {
         let subscription = Arc::new(Subscription::new());
-        self.shared().lock().subscribers.push(Arc::downgrade(&subscription));
+        let mut state = self.shared().lock();
+        if state.is_closed {
+            subscription.end();
+        } else {
+            state.subscribers.push(Arc::downgrade(&subscription));
+        }
         Events::new(subscription)
     }
 
@@ -219,6 +234,21 @@ impl HubShared {
         drop(state);
         self.finish(after);
         result
+    }
+
+    /// Nobody asks any more, or nobody would end what is asked: whoever waits is told.
+    fn close(&self) {
+        self.change(|state, now| {
+            state.is_closed = true;
+            for id in state.verdicts.keys().cloned().collect::<Vec<_>>() {
+                // It is open, or it would not be waited for.
+                _ = state.hub.cancel(&id, now);
+            }
+        });
+        let subscribers = std::mem::take(&mut self.lock().subscribers);
+        for subscriber in subscribers.iter().filter_map(Weak::upgrade) {
+            subscriber.end();
+        }
     }
 
     fn finish(&self, after: After) {
@@ -258,10 +288,11 @@ impl HubShared {
 
     /// Has a task keep the time, for as long as there is a handle.
     fn spawn_timer(self: &Arc<Self>) {
-        let shared = Arc::clone(self);
+        let keeper = Timekeeper(Arc::clone(self));
         let mut timer: Box<dyn Timer> = self.runtime.timer();
         let mut set_for = None;
         self.runtime.spawn(Task::new(std::future::poll_fn(move |cx| {
+            let shared = &keeper.0;
             shared.timer.register(cx.waker());
             loop {
                 let (is_closed, next, now) = shared.change(|state, now| {
@@ -317,6 +348,18 @@ impl State {
         let next = self.hub.poll_timeout();
         after.wakes_timer = next.is_some_and(|at| self.armed.is_none_or(|armed| at < armed));
         after
+    }
+
+    /// A connection is to be served. Returns the number of its feed, and whom to tell what.
+    fn admit(&mut self, connection: ConnectionId, shared: Weak<Shared<Peer>>, now: Instant) -> (u64, After) {
+        self.feeds += 1;
+        let served = Served { shared: shared.clone(), number: self.feeds, is_woken: false };
+        let before = self.connections.insert(connection, served);
+        if before.is_some_and(|before| !before.shared.ptr_eq(&shared)) {
+            // Another one of this name, of which it was not told yet that it is gone.
+            self.hub.handle_gone(connection, now);
+        }
+        (self.feeds, self.settle())
     }
 
     /// A connection is gone for good, unless another feed than this one fills it.

@@ -64,11 +64,14 @@ impl Future for Question {
 impl Drop for Question {
     fn drop(&mut self) {
         if !self.is_decided {
-            // It may have been decided meanwhile.
-            _ = self.hub.change(|state, now| {
-                state.verdicts.remove(&self.id);
-                state.hub.cancel(&self.id, now)
+            let promise = self.hub.change(|state, now| {
+                let promise = state.verdicts.remove(&self.id);
+                // It may have been decided meanwhile.
+                _ = state.hub.cancel(&self.id, now);
+                promise
             });
+            // Who is woken by this may come back to the hub.
+            drop(promise);
         }
     }
 }

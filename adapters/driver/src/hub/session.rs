@@ -77,7 +77,11 @@ impl Session {
         let (question, promise) = Question::new(id.clone(), self.hub.shared().clone());
         let asked = self.hub.shared().change(|state, now| {
             state.hub.ask(&self.id, request, timeout, now)?;
-            state.verdicts.insert(id, promise);
+            state.verdicts.insert(id.clone(), promise);
+            if state.is_closed {
+                // Nobody keeps the time any more.
+                _ = state.hub.cancel(&id, now);
+            }
             Ok(())
         });
         match asked {

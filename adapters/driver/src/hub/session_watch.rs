@@ -15,7 +15,6 @@ use reattach_core::hub::WatcherEvent;
 use reattach_core::hub::WatcherOutput;
 use reattach_core::hub::read_generation;
 use reattach_core::id::ConnectionId;
-use reattach_core::id::Epoch;
 use reattach_core::id::Lane;
 use reattach_core::id::SessionId;
 use reattach_core::messages::Choice;
@@ -46,7 +45,7 @@ const NO_ROOM: Duration = Duration::from_millis(50);
 /// told once, or its loss is, and answers to questions are sent until it is known what became of them.
 ///
 /// All of that happens while somebody waits in [`SessionWatch::next`]. It keeps the client alive. Dropped, the session is no longer
-/// watched.
+/// watched, and an answer that is not confirmed by then may or may not have been taken.
 #[derive(Debug)]
 pub struct SessionWatch {
     client: Client,
@@ -70,7 +69,8 @@ pub struct SessionWatch {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Standing {
     me: ConnectionId,
-    epoch: Option<Epoch>,
+    /// How many transports were attached so far.
+    transports: u64,
     is_attached: bool,
 }
 
@@ -224,11 +224,11 @@ impl SessionWatch {
         if standing.me != before.me {
             self.watcher.handle_identity_changed(standing.me);
         }
-        if standing.is_attached != before.is_attached {
-            self.watcher.handle_attached(standing.is_attached, now);
-        } else if standing.epoch != before.epoch && before.epoch.is_some() {
-            self.watcher.handle_epoch_ended();
+        // Another epoch begins with another transport, which may have come before anybody looked.
+        if standing.transports != before.transports {
+            self.watcher.handle_attached(false, now);
         }
+        self.watcher.handle_attached(standing.is_attached, now);
     }
 
     /// Does what the watcher wants.
@@ -303,7 +303,12 @@ impl SessionWatch {
         if !self.watcher.wants_messages() {
             // What is not taken now is looked for when it is wanted.
             self.delivery = None;
-            return false;
+            let is_closed = !self.watcher.is_over() && self.client.shared().lock().machine.is_over();
+            if is_closed {
+                // Nobody will answer.
+                self.watcher.handle_closed();
+            }
+            return is_closed;
         }
         match self.client.shared().poll_recv_in(&self.lane, None, &mut self.delivery, cx) {
             Poll::Ready(Taken::Message(received, _)) => {
@@ -351,7 +356,7 @@ impl Standing {
     fn of(client: &Client) -> Self {
         let state = client.shared().lock();
         let machine = &state.machine;
-        Self { me: machine.connection_id(), epoch: machine.epoch(), is_attached: machine.is_attached() }
+        Self { me: machine.connection_id(), transports: machine.stats().attached, is_attached: machine.is_attached() }
     }
 }
 
