@@ -266,7 +266,7 @@ fn orders(count: usize) -> Vec<Vec<usize>> {
 
 // N16, S002-74, S7
 #[test]
-fn an_allowance_a_refusal_the_timeout_a_cancellation_and_a_disconnect_at_once_decide_once_in_all_120_orders() {
+fn n16_an_allowance_a_refusal_the_timeout_a_cancellation_and_a_disconnect_at_once_decide_once_in_all_120_orders() {
     let orders = orders(5);
     assert_eq!(orders.len(), 120);
     for order in orders {
@@ -388,7 +388,7 @@ fn a_dialog_stays_until_its_answer_is_confirmed_and_one_click_is_one_answer() {
 
 // S000-04, S000-07, S000-09, S000-15, S000-16, S000-18, S000-31, N01
 #[test]
-fn an_answer_that_is_not_confirmed_is_sent_again_after_one_two_and_three_seconds_and_then_has_failed() {
+fn n01_an_answer_that_is_not_confirmed_is_sent_again_after_one_two_and_three_seconds_and_then_has_failed() {
     let mut dialogs = dialogs();
     dialogs.answer(&id("p"), ALLOW, secs(0)).unwrap();
     _ = outputs(&mut dialogs);
