@@ -114,7 +114,7 @@ fn n15_a_server_that_goes_on_from_its_last_state_continues_as_if_nothing_had_bee
         let m1 = it.send_up(0, "s1", "m1");
         it.run_for(50 * MILLI);
         let copy = Copy::of(&it);
-        go_away(&mut it);
+        answer_offline(&mut it);
         copy.restore(&mut it, Currency::Current);
         come_back(&mut it);
         // The script expects another epoch, for its servers cannot know that a copy is the last. Ours may be told.
@@ -137,7 +137,7 @@ fn n15_a_server_that_goes_on_from_a_copy_applies_nothing_twice_and_claims_nothin
             if is_m1_in_it {
                 copy = Copy::of(&it);
             }
-            go_away(&mut it);
+            answer_offline(&mut it);
             copy.restore(&mut it, Currency::Stale);
             come_back(&mut it);
             assert_eq!(it.world.attaches(0), [false, false], "nothing of the epoch goes on");
@@ -172,11 +172,8 @@ fn n15_a_server_without_its_state_leaves_nothing_in_silence() {
         let mut it = outstanding();
         let m1 = it.send_up(0, "s1", "m1");
         it.run_for(50 * MILLI);
-        go_away(&mut it);
-        let (config, now) = (it.world.server_config(), it.world.now);
-        it.house = House::new(now);
-        it.ledger.on_server_replaced(None);
-        it.world.replace_server(Server::new(config, now));
+        answer_offline(&mut it);
+        lose_the_server(&mut it);
         come_back(&mut it);
         assert_eq!(it.world.attaches(0), [false, false]);
         let unknown = Outcome::Unknown { reason: Unknown::NoReceipt };
@@ -199,6 +196,34 @@ fn n15_a_server_without_its_state_leaves_nothing_in_silence() {
         assert_eq!(it.users[0].seen_in(&session("s1")), ["m2"]);
         it
     });
+}
+
+// N15, a variant: the answer was applied and its confirmation is lost with the server. S000-24, S004-142
+#[test]
+fn n15_an_answer_that_was_applied_before_the_restart_counts_once_or_is_told_to_be_in_vain() {
+    for currency in [Some(Currency::Current), Some(Currency::Stale), None] {
+        play(|| {
+            let mut it = outstanding();
+            it.answer(0, "p1", ALLOW);
+            it.run_for(50 * MILLI);
+            assert_eq!(it.verdicts("p1").len(), 1);
+            let copy = Copy::of(&it);
+            go_away(&mut it);
+            it.run_for(SECOND);
+            match currency {
+                Some(currency) => copy.restore(&mut it, currency),
+                None => lose_the_server(&mut it),
+            }
+            come_back(&mut it);
+            it.rest();
+            let of_p1 = it.users[0].removed.iter().filter(|(id, _)| *id == question("p1")).map(|(_, why)| why);
+            let confirmed = [&Removed::Confirmed(ALLOW)];
+            let expected = if currency.is_some() { confirmed } else { [&Removed::Forgotten] };
+            assert_eq!(of_p1.collect::<Vec<_>>(), expected, "{currency:?}");
+            assert_eq!(it.verdicts("p1").len(), usize::from(currency.is_some()), "{currency:?}");
+            it
+        });
+    }
 }
 
 /// The one outcome of a message.
@@ -259,18 +284,32 @@ fn outstanding() -> Ensemble {
     it
 }
 
-/// C1 loses its transport with what was on its way, and answers p1 meanwhile.
-fn go_away(it: &mut Ensemble) {
+/// C1 loses its transport with what was on its way, an ack of m1 included, and answers p1 meanwhile.
+fn answer_offline(it: &mut Ensemble) {
     assert!(it.ledger.applied().contains(&"m1"), "the server has run m1");
     assert_eq!(it.world.outcomes_up(0).len(), 1, "the watching; nobody knows of m1 yet");
+    go_away(it);
+    it.answer(0, "p1", ALLOW);
+    it.run_for(SECOND);
+    assert_eq!(it.verdicts("p1"), []);
+}
+
+/// C1 loses its transport with what was on its way.
+fn go_away(it: &mut Ensemble) {
     it.world.road = Road::Failing(OpenError::Unreachable);
     lose_what_comes(it);
     it.world.net.unstall_all();
     it.world.cut(0);
     it.settle();
-    it.answer(0, "p1", ALLOW);
-    it.run_for(SECOND);
-    assert_eq!(it.verdicts("p1"), []);
+}
+
+/// Another life of the server begins with nothing.
+fn lose_the_server(it: &mut Ensemble) {
+    let (config, now) = (it.world.server_config(), it.world.now);
+    it.house = House::new(now);
+    it.ledger.on_server_replaced(None);
+    it.world.replace_server(Server::new(config, now));
+    it.settle();
 }
 
 fn come_back(it: &mut Ensemble) {

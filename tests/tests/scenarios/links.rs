@@ -25,6 +25,7 @@ use reattach_core::client::Secrets;
 use reattach_core::client::Status;
 use reattach_core::id::ConnectionId;
 use reattach_core::id::InstanceId;
+use reattach_core::id::MessageId;
 use reattach_core::messages::Choice;
 use reattach_core::outcome::Outcome;
 use reattach_core::outcome::Unknown;
@@ -180,7 +181,7 @@ fn n04_where_nobody_returns_both_sides_find_the_stream_dead_within_fifty_seconds
 fn n06_two_duplicated_tabs_part_after_one_eviction_and_both_go_on() {
     for apart in [0, 5, 10, 25, 30, 1_000, 30_000] {
         play(|| {
-            let mut it = two_tabs(apart, steady());
+            let mut it = two_tabs(apart, false, steady());
             assert!(evictions(&it) <= 2, "{} evictions", evictions(&it));
             let told: Vec<_> =
                 (0..2).filter(|tab| it.world.clients[*tab].events.contains(&Event::Superseded)).collect();
@@ -191,15 +192,7 @@ fn n06_two_duplicated_tabs_part_after_one_eviction_and_both_go_on() {
                 assert_eq!(it.world.clients[tab].client.status(), Status::Attached);
                 let outcomes = it.world.outcomes_up(tab);
                 assert!(outcomes.len() >= 60, "no message of tab {tab} is without its outcome");
-                let is_honest = |outcome: &Outcome| match outcome {
-                    Outcome::Delivered => true,
-                    // What was on its way when it was evicted.
-                    Outcome::Unknown { reason } => *reason == Unknown::Superseded && told == [tab],
-                    Outcome::Rejected { .. } | Outcome::NotDelivered { .. } => false,
-                };
-                assert!(outcomes.iter().all(|(_, outcome)| is_honest(outcome)), "tab {tab}: {outcomes:?}");
-                let unknown = outcomes.iter().filter(|(_, outcome)| !outcome.is_delivered()).count();
-                assert!(unknown <= 1, "{unknown} of tab {tab} at {apart}");
+                assert!(unknown_of(&outcomes) <= usize::from(told == [tab]), "tab {tab} at {apart}: {outcomes:?}");
             }
             // Both still see what happens.
             it.append(&session("s1"), "to both");
@@ -210,6 +203,37 @@ fn n06_two_duplicated_tabs_part_after_one_eviction_and_both_go_on() {
     }
 }
 
+// N06, S004-137: the evicted tab hears of it late, at its next hello.
+#[test]
+fn n06_a_tab_that_was_cut_off_when_it_was_evicted_disturbs_nobody_when_it_comes_back() {
+    play(|| {
+        let mut it = two_tabs(1_000, true, steady());
+        it.run_for(60 * SECOND);
+        assert_eq!((evictions(&it), it.world.attaches(1)), (1, vec![false]), "the other tab was never disturbed");
+        assert!(it.world.clients[0].events.contains(&Event::Superseded));
+        assert!((0..2).all(|tab| it.world.clients[tab].client.status() == Status::Attached));
+        assert_eq!(unknown_of(&it.world.outcomes_up(1)), 0);
+        let outcomes = it.world.outcomes_up(0);
+        let unknown = unknown_of(&outcomes);
+        assert!(0 < unknown && unknown < outcomes.len(), "what it wrote to nobody, and not what it sent after");
+        let message = harness::world::in_lane("s1", "0 goes on");
+        it.try_send_up(0, message).expect("room in the outbox");
+        it.append(&session("s1"), "to both");
+        it.rest();
+        assert!(it.ledger.applied().contains(&"0 goes on"));
+        assert!((0..2).all(|tab| it.users[tab].seen_in(&session("s1")).contains(&"to both")));
+        it
+    });
+}
+
+/// How many of these are unknown because their sender was evicted. The others are delivered.
+fn unknown_of(outcomes: &[(MessageId, Outcome)]) -> usize {
+    let evicted = Outcome::Unknown { reason: Unknown::Superseded };
+    let others: Vec<_> = outcomes.iter().filter(|(_, outcome)| *outcome != evicted).collect();
+    assert!(others.iter().all(|(_, outcome)| outcome.is_delivered()), "{others:?}");
+    outcomes.len() - others.len()
+}
+
 // N06, its other policy, S004-137
 #[test]
 fn n06_a_tab_that_is_told_to_stop_stops_and_the_other_notices_nothing() {
@@ -217,7 +241,7 @@ fn n06_a_tab_that_is_told_to_stop_stops_and_the_other_notices_nothing() {
         play(|| {
             let mut config = steady();
             config.on_superseded = OnSuperseded::Stop;
-            let it = two_tabs(apart, config);
+            let it = two_tabs(apart, false, config);
             assert_eq!(evictions(&it), 1);
             let stopped = |tab: &usize| it.world.clients[*tab].client.status() == Status::Superseded;
             let losers: Vec<_> = (0..2).filter(stopped).collect();
@@ -233,8 +257,8 @@ fn n06_a_tab_that_is_told_to_stop_stops_and_the_other_notices_nothing() {
 }
 
 /// Two tabs of one identity, of which the second starts so many milliseconds later, and a minute in which each sends something
-/// every second that it can.
-fn two_tabs(apart: u64, config: Config) -> Ensemble {
+/// every second that it can. The first may be deaf and mute by then.
+fn two_tabs(apart: u64, is_stalled: bool, config: Config) -> Ensemble {
     let mut server = server::Config::default();
     server.authenticate = true;
     let mut it = Ensemble::with_server(server);
@@ -246,6 +270,9 @@ fn two_tabs(apart: u64, config: Config) -> Ensemble {
         let index = it.add_client(config.clone(), secrets);
         it.world.clients[index].token = Some(token("a"));
         it.run_to(apart);
+        if is_stalled && tab == 0 {
+            it.world.stall(0);
+        }
     }
     it.run_for(SECOND / 10);
     it.create_session("s1", 1);

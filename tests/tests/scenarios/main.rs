@@ -4,6 +4,7 @@
 //! |---|---|
 //! | N02, N15 | `answers` |
 //! | N03, N04, N06, N07 | `links` |
+//! | N08, with the registry | `ties` |
 //! | N09, N11, N12, N13 | `sends` |
 //! | N18 | `requests` |
 //! | N19, but for the fallback | `reconnecting` |
@@ -13,10 +14,13 @@
 //!
 //! Times are the scripts', counted in milliseconds from where a script begins; everything travels for 10 ms. Every script is
 //! played twice and has to come out the same, and the invariants are checked after every step of it: see `harness::ensemble`.
+//! That these checks can fail stands in `checks`.
 //! Where a script says that a server answers no (a *nack*) or yes (an *ack*), its application defers, rejects or accepts.
 
 mod answers;
+mod checks;
 mod links;
 mod reconnecting;
 mod requests;
 mod sends;
+mod ties;

@@ -12,7 +12,9 @@ use harness::world::patient;
 use harness::world::secrets;
 use harness::world::steady;
 use reattach_core::client;
+use reattach_core::client::Advice;
 use reattach_core::client::Event;
+use reattach_core::client::Light;
 use reattach_core::client::Status;
 use reattach_core::error::ApiMisuse;
 use reattach_core::id::TransportId;
@@ -56,6 +58,8 @@ fn n19_five_retries_are_counted_a_late_open_is_ignored_and_a_retry_by_hand_write
         it.run_to(91_000);
         let reason = GiveUp::Exhausted { attempts: 5, last: Ended::ConnectTimeout };
         assert_eq!(it.world.client().client.status(), Status::Failed(reason));
+        let view = it.world.client().client.view();
+        assert_eq!((view.light, view.advice, view.retry), (Light::Grey, Advice::Reconnect, None));
         let unreachable = Outcome::NotDelivered { reason: NotDelivered::Unreachable };
         assert_eq!(it.world.outcomes_up(0), [(a, unreachable.clone()), (b, unreachable)], "each once");
         assert_eq!(it.try_send_up(0, in_lane("s1", "C")), Err(ApiMisuse::Ended));
