@@ -319,7 +319,13 @@ fn n13_a_retry_that_falls_due_while_the_link_is_down_writes_nothing_and_burns_no
             assert_eq!((hands(&it, "m"), told(&it, id)), (2, vec![1]), "{order}: timer and welcome are one retry");
             assert_eq!(it.world.writes(Way::Up, "m").len(), 1, "{order}: the receiver has it");
 
-            // The link dies 30 times before anything is written on it.
+            // The link comes up 30 times and dies before anything is written on it, and then 30 times before it is up.
+            for attach in 3..33 {
+                it.world.cut(0);
+                it.settle();
+                it.reconnect(0);
+                it.until(|it| it.world.attaches(0).len() == attach);
+            }
             it.world.road = OFFLINE;
             it.world.cut(0);
             let behind = it.send_up(0, "behind", "behind");
@@ -345,6 +351,8 @@ fn n13_a_retry_that_falls_due_while_the_link_is_down_writes_nothing_and_burns_no
             assert_eq!((it.world.writes(Way::Up, "m").len(), it.world.writes(Way::Up, "behind").len()), (1, 1));
             let stats = it.world.clients[0].client.stats();
             assert_eq!((stats.link.lost, stats.link.rewritten), (0, 0), "{order}");
+            let withdrawn = it.world.times(Way::Up, |frame| matches!(frame, Frame::Void(_)));
+            assert_eq!(withdrawn, [], "{order}: no attempt was burned, and so none was the last");
             it
         });
     }
