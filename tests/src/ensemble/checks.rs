@@ -71,7 +71,7 @@ impl Ledger {
         self.down.entry(cid).or_default().on_outcome(id);
     }
 
-    pub(super) fn on_removed(&mut self, cid: &ConnectionId) {
+    pub(super) fn on_closed(&mut self, cid: &ConnectionId) {
         if let Some(sent) = self.down.remove(cid) {
             assert!(sent.open.is_empty(), "I2: {cid} has ended, and {:?} have no outcome", sent.open);
         }

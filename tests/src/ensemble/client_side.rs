@@ -173,7 +173,11 @@ impl User {
                 (_, Ok(watch)) => {
                     let (is_gap, cursor, open) = layers::read_watch(&watch);
                     assert!(!is_gap, "scripts are short");
-                    self.following.insert(session.clone(), Some(Follower::new(cursor)));
+                    let follower = self.following.entry(session.clone()).or_default();
+                    // What it has seen since it asked is not seen again.
+                    let has_seen =
+                        |seen: &Follower| seen.cursor().epoch == cursor.epoch && seen.cursor().offset >= cursor.offset;
+                    *follower = follower.filter(has_seen).or_else(|| Some(Follower::new(cursor)));
                     self.dialogs.resync(&session, open, now);
                 }
                 (Some(error), Err(_)) => {

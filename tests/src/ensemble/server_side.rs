@@ -206,8 +206,6 @@ impl Ensemble {
             RegistryEvent::Removed { cid } => {
                 self.house.sessions.handle_gone(cid);
                 self.house.broker.handle_away(cid);
-                self.house.desks.remove(&cid);
-                self.ledger.on_removed(&cid);
             }
             RegistryEvent::Refused { .. }
             | RegistryEvent::TakenOver { .. }
@@ -243,7 +241,9 @@ impl Ensemble {
                 self.house.broker.handle_away(cid);
             }
             PeerEvent::Closed { reason } => {
-                if let Some(desk) = self.house.desks.get_mut(&cid) {
+                // Every message had its outcome before.
+                self.ledger.on_closed(&cid);
+                if let Some(mut desk) = self.house.desks.remove(&cid) {
                     desk.rpc.handle_ended(&reason.to_string(), now);
                 }
             }

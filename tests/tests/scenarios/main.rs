@@ -9,13 +9,13 @@
 //! | N18 | `requests` |
 //! | N19, but for the fallback | `reconnecting` |
 //!
-//! The others that the machines answer by themselves stand with these: N01 in `counterexamples` and `permissions`, N05, N08 and
-//! N17 in `sessions`, N16 in `permissions`.
+//! The others that one machine answers by itself stand with that machine: N01 in `counterexamples` and `permissions`, N05, N08
+//! and N17 in `sessions`, N16 in `permissions`. Beside the scripts, `storm` has everything at once in random order.
 //!
 //! Times are the scripts', counted in milliseconds from where a script begins; everything travels for 10 ms. Every script is
 //! played twice and has to come out the same, and the invariants are checked after every step of it: see `harness::ensemble`.
-//! That these checks can fail stands in `checks`.
-//! Where a script says that a server answers no (a *nack*) or yes (an *ack*), its application defers, rejects or accepts.
+//! `checks` shows that these checks can fail. Where a script says that a server answers no (a *nack*) or yes (an *ack*), its
+//! application defers, rejects or accepts.
 
 mod answers;
 mod checks;
@@ -23,4 +23,5 @@ mod links;
 mod reconnecting;
 mod requests;
 mod sends;
+mod storm;
 mod ties;
