@@ -22,6 +22,7 @@ use reattach_core::id::ConnectionId;
 use reattach_core::id::MessageId;
 use reattach_core::link::Decision;
 use reattach_core::link::Handed;
+use reattach_core::session::WatchFrom;
 
 use super::Ensemble;
 use crate::oracle::agree;
@@ -129,7 +130,7 @@ impl Ensemble {
             assert_eq!(count, 1, "I1: {id} is decided once");
         }
         for session in self.house.owners.keys() {
-            let owner = self.house.sessions.ownership(session).and_then(|ownership| ownership.owner());
+            let owner = self.house.hub.sessions().ownership(session).and_then(|ownership| ownership.owner());
             let is_gone = owner.is_some_and(|owner| self.world.server.peer(&owner).is_none());
             assert!(!is_gone, "I8: {session} is owned by {owner:?}, which is gone");
         }
@@ -162,18 +163,32 @@ impl Ensemble {
             );
             // An answer waits for the connection while that is detached, and the connection has a timer of its own.
             let is_attached = self.world.clients[index].client.status() == client::Status::Attached;
-            let dialogs = user.dialogs.dialogs();
-            let waits = is_attached && dialogs.iter().any(|(_, dialog)| dialog.status.is_in_flight());
-            assert!(
-                !waits || user.dialogs.poll_timeout().is_some(),
-                "I4: an answer of client {index} waits without one"
-            );
+            for (number, watcher) in &user.watchers {
+                let session = watcher.session();
+                let dialogs = watcher.dialogs().dialogs();
+                let waits = is_attached && dialogs.iter().any(|(_, dialog)| dialog.status.is_in_flight());
+                assert!(
+                    !waits || watcher.poll_timeout().is_some(),
+                    "I4: an answer of client {index} in {session} waits without one"
+                );
+                // One that asks has the timer of its request.
+                let is_asking = user.asking.get(number).is_some_and(|id| user.inner.contains_key(id));
+                let has_timer = is_asking || watcher.poll_timeout().is_some();
+                assert!(
+                    watcher.is_over() || watcher.wants_messages() || has_timer,
+                    "I4: client {index} waits for {session} and asks for nothing"
+                );
+            }
         }
         for (cid, desk) in &self.house.desks {
             assert!(desk.rpc.pending() == 0 || desk.rpc.poll_timeout().is_some(), "I4: a request to {cid} has none");
         }
-        let is_open = self.house.asked_in.values().any(|session| self.house.broker.open(session).count() > 0);
-        assert!(!is_open || self.house.broker.poll_timeout().is_some(), "I4: a question waits without one");
+        let is_open = self
+            .house
+            .asked_in
+            .values()
+            .any(|session| self.house.hub.broker().open(session, self.world.now).count() > 0);
+        assert!(!is_open || self.house.hub.broker().poll_timeout().is_some(), "I4: a question waits without one");
     }
 
     /// Lets everything come to rest, has all clients go, and checks what is left.
@@ -188,6 +203,7 @@ impl Ensemble {
             if let (client::Status::Attached, Some(peer)) = (client.status(), peer) {
                 agree(client.connection(), peer.connection())
                     .unwrap_or_else(|broken| panic!("I6: client {index}: {broken}"));
+                self.check_watched(index, cid);
             }
         }
         for index in 0..self.users.len() {
@@ -205,14 +221,33 @@ impl Ensemble {
         assert_eq!((self.house.desks.len(), self.next_timer()), (0, None), "I9: something above the links is left");
         assert!(self.house.events.iter().all(|(at, _)| *at <= self.world.now));
         for session in self.house.owners.keys() {
-            let owner = self.house.sessions.ownership(session).and_then(|ownership| ownership.owner());
-            assert_eq!((owner, self.house.sessions.observers(session)), (None, 0), "I9: {session} has somebody");
+            let owner = self.house.hub.sessions().ownership(session).and_then(|ownership| ownership.owner());
+            assert_eq!((owner, self.house.hub.sessions().observers(session)), (None, 0), "I9: {session} has somebody");
         }
         assert!(self.world.clients.iter().all(|side| side.client.poll_timeout().is_none()), "I9: a client has a timer");
         // Receipts go last.
         self.run_for(Duration::from_secs(24 * 60 * 60));
         assert_eq!(self.world.server.registry().receipts(), 0, "I9: receipts are left");
         assert_eq!(self.world.server.poll_timeout(), None, "I9: the server has a timer");
+    }
+
+    /// I6, above the links: where nothing is on its way, a client knows what there is of the sessions that it watches.
+    fn check_watched(&self, index: usize, cid: ConnectionId) {
+        let (user, hub) = (&self.users[index], &self.house.hub);
+        let is_quiet = self.world.clients[index].is_reading
+            && self.ledger.down.get(&cid).is_none_or(|sent| sent.open.is_empty())
+            && !self.world.clients[index].client.has_delivery();
+        for watcher in user.watchers.values().filter(|watcher| is_quiet && !watcher.is_over()) {
+            let session = watcher.session();
+            let end = hub.sessions().log(session).map(|log| WatchFrom::After(log.end()));
+            assert_eq!(Some(watcher.position()), end, "I6: client {index} has seen everything of {session}");
+            let told = user.queues.get(session);
+            assert_eq!(told, Some(&hub.broker().status(session)), "I6: client {index}: the queue of {session}");
+            let dialogs = watcher.dialogs().dialogs().into_iter().map(|(id, _)| id.clone());
+            let open = hub.broker().open(session, self.world.now).map(|request| request.id);
+            let (dialogs, open): (BTreeSet<_>, BTreeSet<_>) = (dialogs.collect(), open.collect());
+            assert_eq!(dialogs, open, "I6: client {index}: the questions of {session}");
+        }
     }
 
     /// Everything that was written, closed, told and taken.
@@ -227,6 +262,7 @@ impl Ensemble {
         trace.extend(self.house.verdicts.iter().map(|verdict| format!("{verdict:?}")));
         trace.extend(self.house.events.iter().map(|event| format!("{event:?}")));
         trace.extend(self.users.iter().map(|user| format!("{:?} {:?} {:?}", user.seen, user.removed, user.finished)));
+        trace.extend(self.users.iter().map(|user| format!("{:?} {:?} {:?}", user.shown, user.queues, user.ended)));
         trace
     }
 }

@@ -1,21 +1,21 @@
 //! The ensemble: all machines of a server and its clients, composed over a [`World`], as a program composes them.
 //!
-//! Beside the links that the world has, the server has sessions, a broker, and for each connection the requests that come on
-//! it; each client has its own requests, its dialogs, and the sessions that it follows. Requests go in their two lanes, what
-//! happens in a session goes in the session's lane, everything else is the application's. Three methods are served by the
-//! ensemble itself: [`WATCH`], [`OWN`] and [`ANSWER`]. The rest is left to the test.
+//! Beside the links that the world has, the server has a hub, and for each connection the requests that come on it; each client
+//! has its own requests, and a watcher for each session that it watches. Requests go in their two lanes, what happens in a session
+//! goes in the session's lane, everything else is the application's. What is asked of a hub is served by the hub; the rest is left
+//! to the test.
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `server_side` | the server's sessions, questions and requests |
-//! | `client_side` | a client's requests, dialogs and followed sessions |
-//! | `layers` | the calls of the machines above the link that carry more than their own arguments |
+//! | `server_side` | the server's hub and requests |
+//! | `client_side` | a client's requests |
+//! | `watching` | the sessions that a client watches |
 //! | `checks` | the invariants, after every step and at the end |
 
 mod checks;
 mod client_side;
-mod layers;
 mod server_side;
+mod watching;
 
 use std::time::Duration;
 
@@ -45,13 +45,6 @@ use crate::world::Heard;
 use crate::world::World;
 use crate::world::secrets;
 use crate::world::steady;
-
-/// The method by which a client watches a session, from where it has seen it.
-pub const WATCH: &str = "session.watch";
-/// The method by which a client takes a session.
-pub const OWN: &str = "session.own";
-/// The method by which a client answers a question.
-pub const ANSWER: &str = "permission.answer";
 
 /// How long messages get to come to rest where a script does not say it. Longer than a probe and a retry of an answer take.
 const REST: Duration = Duration::from_secs(20);
@@ -268,7 +261,7 @@ impl Ensemble {
     /// The agent of a session says something.
     pub fn append(&mut self, session: &SessionId, event: &str) {
         let now = self.world.now;
-        self.house.sessions.append(session, &crate::world::payload(event), now).expect("there is the session");
+        self.house.hub.publish(session, &crate::world::payload(event), now).expect("there is the session");
         self.settle();
     }
 
@@ -276,7 +269,7 @@ impl Ensemble {
     pub fn ask(&mut self, session: &SessionId, request: PermissionRequest) {
         let now = self.world.now;
         self.house.asked_in.insert(request.id.clone(), session.clone());
-        self.house.broker.ask(session.clone(), request, None, now).expect("it is a new question");
+        self.house.hub.ask(session, request, None, now).expect("it is a new question");
         self.settle();
     }
 }

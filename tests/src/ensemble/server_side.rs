@@ -1,7 +1,9 @@
-//! What the server has above its links: sessions, questions, and the requests of each connection.
+//! What the server has above its links: a hub, and the requests of each connection.
 
 use std::collections::BTreeMap;
 
+use reattach_core::hub;
+use reattach_core::hub::Hub;
 use reattach_core::id::ConnectionId;
 use reattach_core::id::Epoch;
 use reattach_core::id::Principal;
@@ -9,10 +11,6 @@ use reattach_core::id::SessionId;
 use reattach_core::link::Delivery;
 use reattach_core::link::Outgoing;
 use reattach_core::messages::PermissionId;
-use reattach_core::messages::PermissionMessage;
-use reattach_core::permission::Broker;
-use reattach_core::permission::BrokerConfig;
-use reattach_core::permission::BrokerOutput;
 use reattach_core::permission::Verdict;
 use reattach_core::rpc;
 use reattach_core::rpc::Call;
@@ -24,27 +22,19 @@ use reattach_core::rpc::Rpc;
 use reattach_core::server::PeerEvent;
 use reattach_core::server::RegistryEvent;
 use reattach_core::session;
-use reattach_core::session::Sessions;
 use reattach_core::time::Instant;
 use reattach_core::wire::Payload;
 
-use super::ANSWER;
 use super::Ensemble;
-use super::OWN;
-use super::WATCH;
 use super::channel_of;
 use super::in_channel;
-use super::layers;
-use super::layers::CursorParts;
 use super::question;
 
 /// What a server has above its links. A copy of it is its state on a disk.
 #[derive(Clone, Debug)]
 pub struct House {
-    /// The sessions.
-    pub sessions: Sessions,
-    /// The questions.
-    pub broker: Broker,
+    /// The sessions, and the questions in them.
+    pub hub: Hub,
     /// The requests of each connection.
     pub desks: BTreeMap<ConnectionId, Desk>,
     /// What was decided, in order.
@@ -77,8 +67,7 @@ impl House {
     /// Without anything.
     pub fn new(now: Instant) -> Self {
         Self {
-            sessions: Sessions::new(session::Config::default(), now),
-            broker: Broker::new(BrokerConfig::default(), now),
+            hub: Hub::new(hub::Config::default(), now),
             desks: BTreeMap::new(),
             verdicts: Vec::new(),
             events: Vec::new(),
@@ -93,7 +82,7 @@ impl House {
     pub fn create(&mut self, session: &SessionId, of: ConnectionId, life: u8) {
         let principal = self.principals[&of].clone();
         self.owners.insert(session.clone(), principal.clone());
-        self.sessions.create(session.clone(), principal, Epoch::from_bytes([life; 16])).expect("it is new");
+        self.hub.create(session.clone(), principal, Epoch::from_bytes([life; 16])).expect("it is new");
     }
 
     /// The server's application answers a request.
@@ -114,46 +103,23 @@ impl House {
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let desks = self.desks.values().filter_map(|desk| desk.rpc.poll_timeout());
-        desks.chain(self.sessions.poll_timeout()).chain(self.broker.poll_timeout()).min()
+        desks.chain(self.hub.poll_timeout()).min()
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant) {
-        self.sessions.handle_timeout(now);
-        self.broker.handle_timeout(now);
+        self.hub.handle_timeout(now);
         self.desks.values_mut().for_each(|desk| desk.rpc.handle_timeout(now));
     }
 
-    fn may_have(&self, connection: ConnectionId, session: &SessionId) -> bool {
-        self.principals.get(&connection).is_some_and(|principal| self.owners.get(session) == Some(principal))
-    }
-
-    /// Serves what the ensemble serves. `None` leaves it to the test.
-    fn serve(&mut self, from: ConnectionId, call: &IncomingCall, now: Instant) -> Option<Result<Payload, ErrorObject>> {
-        let params = call.params.as_ref();
-        let done = || Payload::new(&true).expect("it is JSON");
-        match &*call.method {
-            WATCH => {
-                let parsed = params.and_then(|params| params.parse::<(String, Option<CursorParts>)>().ok());
-                let (name, from_where) = parsed.expect("the client asks so");
-                let session = super::session(&name);
-                let watch = layers::watch(&mut self.sessions, from, &session, from_where);
-                let answer = watch.map(|watch| layers::write_watch(watch, self.broker.open(&session)));
-                Some(answer.map_err(layers::refused))
-            }
-            OWN => {
-                let (name,) = params.and_then(|params| params.parse::<(String,)>().ok()).expect("the client asks so");
-                let owned = self.sessions.own(from, &super::session(&name));
-                Some(owned.map(|_| done()).map_err(layers::refused))
-            }
-            ANSWER => {
-                let message = PermissionMessage::read(params.expect("the client answers something"));
-                let Ok(PermissionMessage::Response(response)) = message else { panic!("it is an answer: {message:?}") };
-                let session = self.asked_in.get(&response.request_id);
-                let may_answer = session.is_some_and(|session| self.may_have(from, session));
-                let answered = self.broker.answer(from, may_answer, response, now);
-                Some(answered.map(|_| done()).map_err(layers::write_refusal))
-            }
-            _ => None,
+    /// The server's application takes a call: the hub serves what is the hub's, the rest is left to the test.
+    fn take(&mut self, from: ConnectionId, call: IncomingCall, now: Instant) {
+        let served = self.hub.handle_request(from, &call.method, call.params.as_ref(), now);
+        assert_eq!(served.is_some(), hub::Call::is_method(&call.method), "{}", call.method);
+        match (served, call.id) {
+            // Nobody may wait any more.
+            (Some(result), Some(id)) => _ = self.respond(from, id, result, now),
+            (Some(_), None) => {}
+            (None, _) => self.desks.get_mut(&from).expect("it has a desk").calls.push(call),
         }
     }
 }
@@ -204,8 +170,7 @@ impl Ensemble {
                 self.house.principals.insert(cid, principal);
             }
             RegistryEvent::Removed { cid } => {
-                self.house.sessions.handle_gone(cid);
-                self.house.broker.handle_away(cid);
+                self.house.hub.handle_gone(cid, self.world.now);
             }
             RegistryEvent::Refused { .. }
             | RegistryEvent::TakenOver { .. }
@@ -227,19 +192,16 @@ impl Ensemble {
         match event {
             PeerEvent::Attached { resumed } => {
                 let principal = self.house.principals[&cid].clone();
-                self.house.sessions.handle_attached(cid, &principal);
+                self.house.hub.handle_attached(cid, &principal);
                 let desk = self.house.desks.get_mut(&cid).expect("a connection has a desk");
                 if !resumed && core::mem::replace(&mut desk.has_epoch, true) {
-                    self.house.sessions.handle_epoch_ended(cid);
+                    self.house.hub.handle_epoch_ended(cid);
                     let peer = self.world.server.peer(&cid);
                     let holds = |id: &_| peer.is_some_and(|peer| peer.connection().link().outbox().holds(id));
                     desk.rpc.handle_epoch_ended(holds, now);
                 }
             }
-            PeerEvent::Detached { .. } => {
-                self.house.sessions.handle_detached(cid);
-                self.house.broker.handle_away(cid);
-            }
+            PeerEvent::Detached { .. } => self.house.hub.handle_detached(cid, now),
             PeerEvent::Closed { reason } => {
                 // Every message had its outcome before.
                 self.ledger.on_closed(&cid);
@@ -277,24 +239,17 @@ impl Ensemble {
         for cid in &cids {
             while let Some(call) = self.house.desks.get_mut(cid).and_then(|desk| desk.rpc.take()) {
                 is_busy = true;
-                match (self.house.serve(*cid, &call, now), call.id) {
-                    (Some(result), Some(id)) => _ = self.house.respond(*cid, id, result, now),
-                    _ => self.house.desks.get_mut(cid).expect("it has a desk").calls.push(call),
-                }
+                self.house.take(*cid, call, now);
             }
         }
-        while let Some(output) = self.house.broker.poll_output() {
+        while let Some(event) = self.house.hub.poll_event() {
             is_busy = true;
-            match output {
-                BrokerOutput::Publish { session, message } => {
-                    _ = self.house.sessions.append(&session, &message.write(), now);
-                }
-                BrokerOutput::Decided { id, verdict } => self.house.verdicts.push((now, id, verdict)),
+            match event {
+                hub::Event::Session(event) => self.house.events.push((now, event)),
+                hub::Event::Decided { id, verdict } => self.house.verdicts.push((now, id, verdict)),
+                // Everybody is fed after every step.
+                hub::Event::Published { .. } | _ => {}
             }
-        }
-        while let Some(event) = self.house.sessions.poll_event() {
-            is_busy = true;
-            self.house.events.push((now, event));
         }
         for cid in cids {
             is_busy |= self.drain_desk(cid);
@@ -328,7 +283,7 @@ impl Ensemble {
         loop {
             let Some(peer) = self.world.server.peer(&cid).filter(|peer| peer.is_attached()) else { return is_busy };
             let takes = |session: &SessionId, len: usize| peer.has_room(&session.lane().into(), len as u64);
-            let Some(pulled) = self.house.sessions.pull(cid, takes) else { return is_busy };
+            let Some(pulled) = self.house.hub.pull(cid, takes) else { return is_busy };
             let message = Outgoing::from(pulled.payload).in_lane(pulled.session.lane());
             self.try_send_down(&cid, message).expect("there was room");
             is_busy = true;

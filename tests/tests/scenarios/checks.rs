@@ -6,9 +6,10 @@ use harness::ensemble::Ensemble;
 use harness::ensemble::play;
 use harness::ensemble::request;
 use harness::world::key;
+use harness::world::payload;
+use reattach_core::hub::Config;
+use reattach_core::hub::Hub;
 use reattach_core::id::Principal;
-use reattach_core::permission::Broker;
-use reattach_core::permission::BrokerConfig;
 
 #[test]
 #[should_panic(expected = "I1: m is applied once")]
@@ -29,13 +30,28 @@ fn i2_what_waits_unknown_to_the_ledger_is_noticed() {
 }
 
 #[test]
+#[should_panic(expected = "I6: client 0 has seen everything of s1")]
+fn i6_an_event_that_is_lost_on_its_way_is_noticed() {
+    play(|| {
+        let mut it = Ensemble::attached();
+        let s1 = it.create_session("s1", 0);
+        it.watch(0, &s1);
+        it.rest();
+        let (cid, now) = (it.world.cid(), it.world.now);
+        it.house.hub.publish(&s1, &payload("lost"), now).expect("there is the session");
+        assert!(it.house.hub.pull(cid, |_, _| true).is_some(), "it is watched");
+        it
+    });
+}
+
+#[test]
 #[should_panic(expected = "I7: p1 was decided 0 times")]
 fn i7_a_question_that_is_forgotten_is_noticed() {
     play(|| {
         let mut it = Ensemble::attached();
         let s1 = it.create_session("s1", 0);
         it.ask(&s1, request("p1"));
-        it.house.broker = Broker::new(BrokerConfig::default(), it.world.now);
+        it.house.hub = Hub::new(Config::default(), it.world.now);
         it
     });
 }
@@ -46,8 +62,8 @@ fn i8_an_owner_that_is_gone_is_noticed() {
     let mut it = Ensemble::attached();
     let s1 = it.create_session("s1", 0);
     let ghost = key(9).connection_id();
-    it.house.sessions.handle_attached(ghost, &Principal::Connection(it.world.cid()));
-    it.house.sessions.own(ghost, &s1).expect("it is of the same principal");
+    it.house.hub.handle_attached(ghost, &Principal::Connection(it.world.cid()));
+    it.house.hub.sessions_mut().own(ghost, &s1).expect("it is of the same principal");
     it.settle();
 }
 
@@ -56,9 +72,10 @@ fn i8_an_owner_that_is_gone_is_noticed() {
 fn i9_what_is_left_is_noticed() {
     play(|| {
         let mut it = Ensemble::attached();
-        let (s1, mut broker) = (it.create_session("s1", 0), BrokerConfig::default());
-        broker.timeout *= 100;
-        it.house.broker = Broker::new(broker, it.world.now);
+        let mut config = Config::default();
+        config.permissions.timeout *= 100;
+        it.house.hub = Hub::new(config, it.world.now);
+        let s1 = it.create_session("s1", 0);
         it.ask(&s1, request("p1"));
         it.house.asked_in.clear();
         it

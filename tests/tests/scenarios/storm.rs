@@ -120,7 +120,7 @@ fn storm(seed: u64) -> Ensemble {
     let expected: Vec<_> = (1..=events).map(|event| event.to_string()).collect();
     for client in 0..CLIENTS {
         assert_eq!(it.users[client].seen_in(&s1), expected, "seed {seed}: client {client} sees each event once");
-        assert_eq!(it.users[client].dialogs.dialogs().len(), 0, "seed {seed}: client {client} has dialogs left");
+        assert_eq!(it.users[client].dialogs().len(), 0, "seed {seed}: client {client} has dialogs left");
     }
     for name in 1..=asked {
         assert_eq!(it.verdicts(&name.to_string()).len(), 1, "seed {seed}: {}", question(&name.to_string()));
@@ -128,7 +128,7 @@ fn storm(seed: u64) -> Ensemble {
     for (client, id) in requests {
         assert!(it.users[client].result(id).is_some(), "seed {seed}: {id} of client {client} has no end");
     }
-    assert_eq!(it.house.sessions.observers(&session("s1")), CLIENTS);
+    assert_eq!(it.house.hub.sessions().observers(&session("s1")), CLIENTS);
     it
 }
 
@@ -137,7 +137,8 @@ fn restart(it: &mut Ensemble, life: u8) {
     let instance = InstanceId::from_bytes([life; 16]);
     let server = it.world.server.clone().restored(instance, Currency::Current, it.world.now);
     let cids: Vec<_> = it.world.server.connections().copied().collect();
-    cids.into_iter().for_each(|cid| it.house.sessions.handle_detached(cid));
+    let now = it.world.now;
+    cids.into_iter().for_each(|cid| it.house.hub.handle_detached(cid, now));
     it.world.net.unstall_all();
     it.world.replace_server(server);
     it.settle();
@@ -145,7 +146,7 @@ fn restart(it: &mut Ensemble, life: u8) {
 
 /// Somebody answers the first question that can be answered.
 fn answer_any(it: &mut Ensemble, client: usize, rng: &mut Rng) {
-    let dialogs = it.users[client].dialogs.dialogs();
+    let dialogs = it.users[client].dialogs();
     let pending = dialogs.into_iter().find(|(_, dialog)| !dialog.status.is_in_flight());
     let Some(name) = pending.map(|(id, _)| id.to_string()) else { return };
     let choice = if rng.below(2) == 0 { Choice::Deny } else { Choice::Allow { updated_input: None } };

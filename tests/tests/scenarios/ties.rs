@@ -11,6 +11,7 @@ use harness::world::Road;
 use harness::world::patient;
 use harness::world::secrets;
 use harness::world::steady;
+use reattach_core::hub::Call;
 use reattach_core::id::ConnectionId;
 use reattach_core::reconnect::OpenError;
 use reattach_core::server;
@@ -55,7 +56,7 @@ fn n08_the_end_of_a_connection_its_return_and_a_take_over_in_one_tick_agree_in_e
             let wire = it.world.wire(0);
             it.world.net.stall(wire, Way::Up);
             it.run_to(59_998);
-            it.house.sessions.own(c2, &session("s1")).expect("it may");
+            it.house.hub.sessions_mut().own(c2, &session("s1")).expect("it may");
             it.run_to(59_999);
             assert_eq!(expired(&it), 0);
             it.world.now = it.world.now + Duration::from_millis(1);
@@ -63,7 +64,7 @@ fn n08_the_end_of_a_connection_its_return_and_a_take_over_in_one_tick_agree_in_e
             for step in order {
                 match step {
                     Expires => it.world.server.handle_timeout(now),
-                    TakenOver => _ = it.house.sessions.own(c2, &session("s2")).expect("it may"),
+                    TakenOver => _ = it.house.hub.sessions_mut().own(c2, &session("s2")).expect("it may"),
                     Returns => it.world.net.unstall_all(),
                 }
                 it.settle();
@@ -75,7 +76,8 @@ fn n08_the_end_of_a_connection_its_return_and_a_take_over_in_one_tick_agree_in_e
             assert_eq!(expired(&it), usize::from(is_over), "{order:?}");
             let owners = ["s1", "s2", "s3", "s4"].map(|name| owner(&it, name));
             assert_eq!(owners, [Some(c2), Some(c2), None, None], "{order:?}");
-            let is_suspended = |name| it.house.sessions.ownership(&session(name)).is_some_and(Ownership::is_suspended);
+            let is_suspended =
+                |name| it.house.hub.sessions().ownership(&session(name)).is_some_and(Ownership::is_suspended);
             assert!(is_suspended("s4") && !is_suspended("s3"), "{order:?}");
             let gone = it
                 .house
@@ -83,7 +85,7 @@ fn n08_the_end_of_a_connection_its_return_and_a_take_over_in_one_tick_agree_in_e
                 .iter()
                 .filter(|(_, event)| matches!(event, Event::Gone { connection, .. } if *connection == c1));
             assert_eq!(gone.count(), usize::from(is_over), "{order:?}");
-            assert!(it.house.sessions.is_reachable(c1), "{order:?}: it is there, resumed or anew");
+            assert!(it.house.hub.sessions().is_reachable(c1), "{order:?}: it is there, resumed or anew");
             it.run_to(150_000);
             assert_eq!(expired(&it), usize::from(is_over), "{order:?}: once at most");
             assert_eq!(owner(&it, "s2"), Some(c2), "{order:?}");
@@ -112,11 +114,14 @@ fn away_since_zero() -> Ensemble {
     }
     it.watch(0, &session("s3"));
     it.run_for(Duration::from_millis(100));
-    let (s3, s4) = (session("s3"), session("s4"));
-    it.house.sessions.unwatch(c1, &s3);
-    let generation = it.house.sessions.ownership(&s4).expect("there is the session").generation();
-    let now = it.world.now;
-    it.house.sessions.suspend(&s4, generation, now).expect("it is the owner's");
+    assert!(it.house.hub.sessions().is_involved(c1, &session("s3")));
+    it.unwatch(0, &session("s3"));
+    let s4 = session("s4");
+    let generation = it.house.hub.sessions().ownership(&s4).expect("there is the session").generation();
+    let suspend = it.request_hub(0, &Call::Suspend { session: s4, generation });
+    it.run_for(Duration::from_millis(100));
+    assert!(it.users[0].result(suspend).is_some_and(Result::is_ok));
+    assert!(!it.house.hub.sessions().is_involved(c1, &session("s3")), "it watches s3 no more");
     it.world.road = Road::Failing(OpenError::Unreachable);
     it.world.cut(0);
     it.settle();
@@ -125,7 +130,7 @@ fn away_since_zero() -> Ensemble {
 }
 
 fn owner(it: &Ensemble, name: &str) -> Option<ConnectionId> {
-    it.house.sessions.ownership(&session(name)).and_then(Ownership::owner)
+    it.house.hub.sessions().ownership(&session(name)).and_then(Ownership::owner)
 }
 
 /// How often a connection has expired.
