@@ -88,7 +88,7 @@ fn a_dialog_stays_until_its_answer_is_confirmed_and_one_click_is_one_answer() {
 
 // S000-04, S000-07, S000-09, S000-15, S000-16, S000-18, S000-31, N01
 #[test]
-fn an_answer_that_is_not_confirmed_is_sent_again_after_one_two_and_three_seconds_and_then_has_failed() {
+fn n01_an_answer_that_is_not_confirmed_is_sent_again_after_one_two_and_three_seconds_and_then_has_failed() {
     let mut dialogs = dialogs();
     dialogs.answer(&id("p"), ALLOW, secs(0)).unwrap();
     _ = outputs(&mut dialogs);

@@ -259,7 +259,7 @@ fn orders(count: usize) -> Vec<Vec<usize>> {
 
 // N16, S002-74, S7
 #[test]
-fn an_allowance_a_refusal_the_timeout_a_cancellation_and_a_disconnect_at_once_decide_once_in_all_120_orders() {
+fn n16_an_allowance_a_refusal_the_timeout_a_cancellation_and_a_disconnect_at_once_decide_once_in_all_120_orders() {
     let orders = orders(5);
     assert_eq!(orders.len(), 120);
     for order in orders {

@@ -54,7 +54,7 @@ fn nobody_sees_or_takes_a_session_of_somebody_else() {
 
 // S004-136, S004-039, N05
 #[test]
-fn another_connection_takes_a_session_over_at_once_and_the_end_of_the_first_leaves_it_alone() {
+fn n05_another_connection_takes_a_session_over_at_once_and_the_end_of_the_first_leaves_it_alone() {
     let mut sessions = sessions(&["s"]);
     let id = session("s");
     let first = sessions.own(connection(1), &id).unwrap();
@@ -142,7 +142,7 @@ fn a_suspended_session_outlives_its_connection_and_not_its_own_time() {
 
 // S001-26, S001-27, S001-28, S001-30, N17
 #[test]
-fn who_takes_a_session_up_protects_it_and_nobody_else_s_failure_ends_that() {
+fn n17_who_takes_a_session_up_protects_it_and_nobody_else_s_failure_ends_that() {
     // X owns s and another; Y and Z take s up, X ends at each point in between.
     for ends_at in 0..5 {
         for is_saved in [true, false] {
@@ -195,7 +195,7 @@ fn a_connection_that_ends_while_it_takes_a_session_up_has_failed_to() {
 
 // S004-042, N08
 #[test]
-fn expiry_take_over_and_return_in_one_tick_leave_a_session_with_whom_it_belongs_to_in_every_order() {
+fn n08_expiry_take_over_and_return_in_one_tick_leave_a_session_with_whom_it_belongs_to_in_every_order() {
     #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
     enum Step {
         Expires,

@@ -1,15 +1,19 @@
 //! One client of the world: the machine, its application, and its end of the network.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use reattach_core::client;
 use reattach_core::client::Client;
 use reattach_core::connection::Incoming;
+use reattach_core::id::Lane;
 use reattach_core::id::TransportId;
 use reattach_core::link::Delivery;
+use reattach_core::link::Lanes;
 use reattach_core::time::Instant;
 use reattach_core::wire::CloseCode;
 use reattach_core::wire::Token;
+use reattach_core::wire::UncheckedPayload;
 
 use crate::net::Arrival;
 use crate::net::Way;
@@ -32,6 +36,8 @@ pub struct ClientSide {
     pub deliveries: Vec<Delivery>,
     /// Whether its application takes what comes.
     pub is_reading: bool,
+    /// Lanes from which it takes only by [`World::take_in`].
+    pub apart: BTreeSet<Lane>,
     /// What it puts into its hellos.
     pub token: Option<Token>,
     /// When it asked for each transport.
@@ -50,6 +56,7 @@ impl ClientSide {
             taken: Vec::new(),
             deliveries: Vec::new(),
             is_reading: true,
+            apart: BTreeSet::new(),
             token: None,
             opens: Vec::new(),
             transport: None,
@@ -63,12 +70,16 @@ impl ClientSide {
     }
 
     fn take_one(&mut self, now: Instant) -> Option<&Delivery> {
-        let delivery = self.client.take(now)?;
+        let delivery = self.client.take_from(Lanes::Except(&self.apart), now)?;
+        Some(self.keep(delivery))
+    }
+
+    fn keep(&mut self, delivery: Delivery) -> &Delivery {
         if let Delivery::Message(_) = &delivery {
             self.taken.push(text_of(&delivery));
         }
         self.deliveries.push(delivery);
-        self.deliveries.last()
+        &self.deliveries[self.deliveries.len() - 1]
     }
 }
 
@@ -79,6 +90,14 @@ impl World {
         let Some(delivery) = self.clients[client].take_one(now) else { return false };
         self.journal.enter(now, || Heard::TakenDown(client, delivery.clone()));
         true
+    }
+
+    /// A client's application takes the next message of a lane, if it takes any. Nobody else is told of it.
+    pub fn take_in(&mut self, client: usize, lane: &Lane) -> Option<UncheckedPayload> {
+        let now = self.now;
+        let side = &mut self.clients[client];
+        let delivery = if side.is_reading { side.client.take_from(Lanes::Only(lane), now)? } else { return None };
+        Some(side.keep(delivery).payload().clone())
     }
 
     /// Something arrives at a client.
