@@ -33,6 +33,7 @@ use reattach_core::wire::Payload;
 
 const SECOND: Duration = Duration::from_secs(1);
 
+// S002-41, S003-25
 #[test]
 fn the_banner_counts_down_to_each_retry_and_offers_one_by_hand_when_they_are_used_up() {
     let mut now = Instant::ZERO;
@@ -110,6 +111,7 @@ fn a_welcome_takes_the_banner_away_and_an_ack_shows_the_order_as_delivered() {
     assert_eq!(shop.lines, ["\"tea\": delivered"]);
 }
 
+// S000-35
 #[test]
 fn an_order_whose_socket_dies_before_the_ack_is_delivered_once_after_the_reattach() {
     let mut market = Market::new();

@@ -78,7 +78,7 @@ fn an_answer_of_the_application_that_comes_too_late_attaches_nothing() {
     assert_eq!(lone.server, before);
 }
 
-// S003-04
+// S003-04, S003-26
 #[test]
 fn an_attempt_that_does_not_open_in_ten_seconds_is_given_up() {
     let mut lone = LoneClient::new(steady());
@@ -364,6 +364,7 @@ fn frames_behind_one_that_ends_the_transport_are_ignored() {
     }
 }
 
+// S000-20
 // S5: the world checks every output of every test; here everything is made to overlap.
 #[test]
 fn no_output_names_a_dead_transport() {

@@ -122,7 +122,7 @@ fn one_large_message_goes_beside_the_bytes_and_a_second_waits() {
     assert_eq!(world.taken.len(), 8);
 }
 
-// S002-77
+// S002-77, S002-78
 #[test]
 fn a_payload_of_the_largest_size_is_delivered_and_one_byte_more_is_refused_at_once() {
     let mut world = World::attached();
@@ -190,6 +190,7 @@ fn a_peer_that_writes_beyond_the_window_is_cut_off_and_nothing_is_lost() {
     assert_eq!(taken, 256);
 }
 
+// S002-46
 #[test]
 fn a_peer_that_breaks_the_numbering_is_cut_off() {
     let (gap, seen, received, settled) = (
@@ -223,7 +224,7 @@ fn a_payload_or_a_frame_above_the_limit_is_cut_off() {
     assert_eq!(closes(&outputs), [CloseCode::TOO_LARGE]);
 }
 
-// S001-06, S001-07, S003-38
+// S001-06, S001-07, S003-38, S001-47
 #[test]
 fn eight_malformed_frames_in_a_minute_are_skipped_and_the_ninth_closes() {
     let mut lone = LoneServer::new(Config::default());

@@ -23,6 +23,7 @@ use reattach_core::wire::CloseCode;
 const SECOND: Duration = Duration::from_secs(1);
 const UNAVAILABLE: Outcome = Outcome::NotDelivered { reason: NotDelivered::Unavailable };
 
+// S002-49
 #[test]
 fn the_breaker_opens_after_five_failed_tries_and_fails_only_what_would_rather_fail() {
     let mut world = unreachable();
@@ -43,6 +44,7 @@ fn the_breaker_opens_after_five_failed_tries_and_fails_only_what_would_rather_fa
     assert_eq!(world.taken_texts(), ["waits"]);
 }
 
+// S002-49
 #[test]
 fn the_first_try_after_the_pause_is_half_open_and_a_welcome_closes_it() {
     let mut world = unreachable();

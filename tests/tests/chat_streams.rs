@@ -114,7 +114,7 @@ fn two_answers_of_one_session_are_told_apart_by_the_requests_they_name() {
     assert_eq!(streams.get(&two).unwrap().text(), "xyz");
 }
 
-// S003-41
+// S003-41, S003-39
 #[test]
 fn a_stream_that_is_cut_anywhere_goes_on_where_it_stood() {
     let (key, pieces) = (key("s", "m1"), ["one ", "two ", "", "three ", "four"]);

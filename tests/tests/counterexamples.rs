@@ -391,6 +391,7 @@ fn four_cuts_without_progress_withdraw_the_lowest_message_and_no_other() {
     assert_eq!(world.taken_texts(), ["innocent"]);
 }
 
+// S004-143
 // Cuts before the bytes have left, and being offline, burn nothing.
 #[test]
 fn fifty_cuts_before_the_message_was_written_burn_nothing() {

@@ -214,6 +214,7 @@ fn what_is_open_below_the_settled_watermark_stands_on_the_wire_as_pending() {
     assert_eq!(pending, [(1, false)]);
 }
 
+// S001-23
 #[test]
 fn decisions_are_made_while_no_transport_is_attached_and_heard_after_it() {
     let mut world = World::attached_manual();

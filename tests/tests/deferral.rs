@@ -51,7 +51,7 @@ fn n09_a_transient_failure_is_told_each_time_and_then_the_message_is_delivered_o
     assert_eq!(turns(&world, "m"), [1, 2, 3, 4]);
 }
 
-// N09, S004-061
+// N09, S004-061, S004-143
 #[test]
 fn n09_a_message_that_is_put_off_too_often_ends_as_rejected_with_the_last_code_and_nothing_follows() {
     let mut world = World::attached_manual();

@@ -97,6 +97,7 @@ fn a_ttl_can_be_configured_and_is_told_to_the_client() {
     assert_eq!(expired(&lone.wait(MICRO)), [hello(1).cid]);
 }
 
+// S004-032
 #[test]
 fn a_hello_in_the_tick_of_the_expiry_resumes_when_it_comes_first() {
     let mut lone = LoneServer::new(Config::default());
@@ -110,6 +111,7 @@ fn a_hello_in_the_tick_of_the_expiry_resumes_when_it_comes_first() {
     assert_eq!(lone.server.registry().receipts(), 0);
 }
 
+// S004-032
 #[test]
 fn a_hello_in_the_tick_of_the_expiry_is_fresh_when_it_comes_second_and_has_the_receipt() {
     let mut lone = LoneServer::new(Config::default());
@@ -151,7 +153,7 @@ fn a_connection_in_its_grace_period_is_not_reachable() {
     assert!(!world.server.registry().is_reachable(&hello(9).cid));
 }
 
-// S004-046, S004-151
+// S004-046, S004-151, S002-22, S003-39
 #[test]
 fn what_is_sent_in_the_grace_period_comes_once_and_in_order_after_it() {
     let mut world = World::attached_with(Config::default(), patient());

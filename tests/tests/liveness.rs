@@ -24,7 +24,7 @@ use reattach_core::wire::Frame;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-// S003-31, S003-32, S002-31
+// S003-31, S003-32, S002-31, S001-42
 #[test]
 fn an_idle_connection_is_pinged_from_both_sides_and_stays() {
     let mut world = World::attached();
@@ -89,6 +89,7 @@ fn a_silently_dead_transport_is_found_dead_by_both_sides_in_fifty_seconds() {
     assert!(world.now - start > 40 * SECOND, "not before its time");
 }
 
+// S004-159
 #[test]
 fn a_transport_that_is_dead_one_way_only_is_found_dead() {
     for way in Way::BOTH {
@@ -152,6 +153,7 @@ fn a_trickle_of_bytes_is_not_life() {
     assert!(!matches!(lone.client.status(), Status::Attached));
 }
 
+// S004-159
 #[test]
 fn bytes_that_do_not_leave_are_a_stall_although_the_peer_is_heard() {
     let mut lone = LoneClient::attached(steady());

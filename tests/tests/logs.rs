@@ -41,6 +41,7 @@ impl MakeWriter<'_> for Log {
     }
 }
 
+// S004-054
 #[tokio::test]
 async fn logs_name_connections_and_hold_no_key_no_credentials_and_no_payload() {
     let log = Log::default();

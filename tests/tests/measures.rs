@@ -16,6 +16,7 @@ use reattach_smol::testing::Simulation;
 
 const SECOND: Duration = Duration::from_secs(1);
 
+// S001-47, S002-43
 #[test]
 fn a_connection_is_measured_on_both_sides_from_its_begin_to_its_end() {
     let recorder = DebuggingRecorder::new();

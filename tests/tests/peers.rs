@@ -193,7 +193,7 @@ fn several_disconnects_with_missed_messages_each_lose_nothing() {
     assert_eq!(world.clients[0].taken, expected);
 }
 
-// S002-08: 500 messages, 50 disconnects.
+// S002-08, S002-07: 500 messages, 50 disconnects.
 #[test]
 fn fifty_disconnects_lose_none_of_five_hundred_messages() {
     let mut world = World::attached_with(Config::default(), patient());

@@ -86,6 +86,7 @@ fn a_message_that_the_peer_holds_is_delayed_which_is_told_once_and_nothing_is_wr
     }
 }
 
+// S002-46
 #[test]
 fn a_malformed_frame_leaves_a_gap_that_is_buffered_and_mended_without_closing_the_transport() {
     for way in Way::BOTH {
@@ -209,6 +210,7 @@ fn many_slow_messages_cause_no_more_than_one_question_per_ack_timeout() {
     }
 }
 
+// S002-45
 #[test]
 fn a_message_that_is_lost_again_and_again_is_withdrawn_after_its_attempts_and_the_others_go_on() {
     for way in Way::BOTH {

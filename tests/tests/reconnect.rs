@@ -158,6 +158,7 @@ fn jitter_spreads_the_retries_of_many_clients_below_the_same_ceiling() {
     assert!(firsts[0] < 200 && firsts[firsts.len() - 1] > 800, "{firsts:?}");
 }
 
+// S003-14, S003-26
 // Field notes, section 7
 #[test]
 fn each_close_code_has_its_policy() {
@@ -176,6 +177,7 @@ fn each_close_code_has_its_policy() {
     }
 }
 
+// S003-26
 #[test]
 fn each_way_in_which_a_transport_cannot_be_opened_has_its_policy() {
     let refused = |status| OpenError::Refused { status, retry_after: None };
@@ -351,7 +353,7 @@ fn a_reconnect_by_hand_does_what_each_state_needs() {
     assert_eq!(over.drain(), []);
 }
 
-// S003-49, S002-38
+// S003-49, S002-38, S003-02
 #[test]
 fn the_status_tells_where_the_client_stands() {
     let mut lone = LoneClient::new(steady());

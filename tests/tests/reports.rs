@@ -88,6 +88,7 @@ fn a_message_that_comes_again_is_dropped_without_a_word_and_counted() {
     assert_eq!((counters.received, counters.duplicates, counters.handed_over), (2, 3, 2));
 }
 
+// S002-44
 #[test]
 fn received_is_not_delivered_and_settled_is() {
     let mut lone = LoneClient::attached(steady());

@@ -16,6 +16,7 @@ fn a_message_is_delivered_and_its_sender_told() {
     assert_eq!(world.outcomes_up(0), [(id, Outcome::Delivered)]);
 }
 
+// S000-19
 #[test]
 fn messages_in_flight_at_a_cut_arrive_once_and_in_order_after_it() {
     let mut world = World::attached();

@@ -106,7 +106,7 @@ fn every_combination_of_keys_has_one_meaning() {
     }
 }
 
-// S001-06, S001-32, S002-79
+// S001-06, S001-32, S002-79, S001-40
 #[test]
 fn what_makes_no_sense_is_said_to_make_none_and_everything_else_goes_on() {
     let invalid = ErrorObject::INVALID_REQUEST;
@@ -154,7 +154,7 @@ fn two_sides_do_not_complain_to_each_other_without_end_and_a_flood_is_bounded() 
     assert!(server.events.iter().all(|event| matches!(event, Event::Malformed { .. })));
 }
 
-// S001-01, S001-02, S001-04
+// S001-01, S001-02, S001-04, S001-47
 #[test]
 fn a_deadline_is_absolute_and_nothing_that_comes_puts_it_off() {
     let mut side = Side::new(1);

@@ -486,7 +486,7 @@ fn look(views: &SessionViews) -> BTreeMap<SessionId, String> {
     views.sessions().map(|session| (session.clone(), format!("{:?}", views.view(session)))).collect()
 }
 
-// N10, S004-106, S004-107, S004-108, S004-113, I6
+// N10, S004-106, S004-107, S004-108, S004-113, I6, S004-144
 #[test]
 fn whatever_happens_no_session_works_and_complains_and_no_error_goes_but_by_its_own_message_or_the_next() {
     for seed in 0..80 {

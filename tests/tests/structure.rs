@@ -167,6 +167,7 @@ fn no_source_file_is_longer_than_600_lines() {
     assert!(long.is_empty(), "{long:#?}");
 }
 
+// S003-60
 #[test]
 fn the_core_needs_no_std_no_clock_and_no_order_of_hashes() {
     let forbidden =

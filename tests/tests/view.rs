@@ -22,6 +22,7 @@ use reattach_core::wire::CloseCode;
 
 const SECOND: Duration = Duration::from_secs(1);
 
+// S003-22
 #[test]
 fn a_client_that_connects_for_the_first_time_is_yellow_and_counts_no_retry() {
     let lone = LoneClient::new(steady());
@@ -31,6 +32,7 @@ fn a_client_that_connects_for_the_first_time_is_yellow_and_counts_no_retry() {
     assert_eq!((view.pending, view.delayed, view.failed), (0, 0, 0));
 }
 
+// S003-22
 #[test]
 fn a_client_that_is_attached_is_green_and_shows_its_latency() {
     let mut world = World::attached();
@@ -78,6 +80,7 @@ fn a_latency_is_not_shown_while_nothing_is_connected() {
     assert_eq!(view.retry, Some((1, Some(5))));
 }
 
+// S003-22
 #[test]
 fn a_client_that_sleeps_is_red_and_wants_to_be_woken() {
     let mut world = World::attached();
@@ -112,6 +115,7 @@ fn a_client_whose_credentials_are_refused_is_grey_and_says_to_sign_in() {
     assert_eq!((view.light, view.advice), (Light::Grey, Advice::SignIn));
 }
 
+// S003-22
 #[test]
 fn a_client_that_is_over_is_grey_and_says_to_start_over() {
     let mut world = World::attached();

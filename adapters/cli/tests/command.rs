@@ -32,6 +32,7 @@ fn lines_go_out_and_come_back_and_stdout_carries_nothing_else() {
     assert_eq!((text(&done.stdout).as_str(), text(&done.stderr).as_str()), ("[1, 2]\n\"x\"\n", ""));
 }
 
+// S003-27
 #[test]
 fn what_cannot_be_done_is_said_with_a_hint_and_a_code() {
     for (args, stdin, says, code) in [

@@ -284,6 +284,7 @@ fn open_error(error: &tungstenite::Error) -> OpenError {
 mod tests {
     use super::*;
 
+    // S003-01, S003-03
     #[test]
     fn a_url_is_read_and_its_faults_are_named() {
         let target = Target::new("ws://example.org/a/b?c", Vec::new(), None, Way::default()).unwrap();

@@ -117,6 +117,7 @@ async fn whoever_receives_sees_nothing_of_a_lane_that_is_a_stream_until_it_is_dr
     assert!(connection.byte_stream(lane()).is_ok());
 }
 
+// S001-39
 #[tokio::test]
 async fn a_reader_that_does_not_read_stops_its_writer_and_leaves_room_for_other_lanes() {
     let (client, connection, _server) = pair().await;

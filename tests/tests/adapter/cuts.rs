@@ -94,6 +94,7 @@ async fn orderly_ends_lose_nothing() {
     survives(|proxy, _, _| proxy.cut(Cut::Fin)).await;
 }
 
+// S001-24
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn resets_lose_nothing() {
     survives(|proxy, _, _| proxy.cut(Cut::Reset)).await;
@@ -104,6 +105,7 @@ async fn torn_frames_lose_nothing() {
     survives(|proxy, _, _| proxy.cut(Cut::Torn)).await;
 }
 
+// S000-34
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stalls_that_nobody_is_told_of_lose_nothing() {
     survives(|proxy, _, _| proxy.cut(Cut::Stall)).await;

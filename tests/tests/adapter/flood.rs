@@ -33,6 +33,7 @@ impl Drop for Flood {
     }
 }
 
+// S003-45
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flood_of_silent_connections_is_bounded_and_leaves_others_alone() {
     let mut core = server_core();

@@ -89,7 +89,7 @@ async fn bytes_that_are_no_request_are_turned_away() {
     }
 }
 
-// S003-44
+// S003-44, S002-81, S003-45
 #[tokio::test]
 async fn requests_that_are_no_upgrade_are_told_what_is_expected() {
     let mut scene = Scene::new().await;
@@ -223,6 +223,7 @@ async fn a_stale_hello_and_a_dead_instance_cannot_evict_the_living() {
     scene.assert_unaffected().await;
 }
 
+// S002-67
 #[tokio::test]
 async fn an_attached_peer_that_breaks_the_protocol_is_closed_with_a_code() {
     let mut scene = Scene::new().await;
@@ -256,7 +257,7 @@ async fn an_attached_peer_that_breaks_the_protocol_is_closed_with_a_code() {
     scene.assert_unaffected().await;
 }
 
-// S001-06, S002-76
+// S001-06, S002-76, S002-67
 #[tokio::test]
 async fn malformed_frames_are_skipped_and_the_good_ones_between_them_count() {
     let mut scene = Scene::new().await;

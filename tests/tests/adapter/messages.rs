@@ -233,7 +233,7 @@ async fn the_last_handle_ends_the_connection() {
     assert!(soon(client.recv()).await.is_none());
 }
 
-// N19, S003-16
+// N19, S003-16, S003-51
 #[tokio::test]
 async fn a_client_that_reaches_nobody_gives_up_and_starts_over_when_asked() {
     let (server, url) = listen(server_config()).await;
@@ -275,6 +275,7 @@ async fn a_bad_url_is_refused_with_its_fault() {
     assert!(matches!(client_config().with_header("a b", "c"), Err(UrlError::Header { .. })));
 }
 
+// S002-43, S003-51
 #[tokio::test]
 async fn a_watch_and_a_subscription_see_a_drop_and_the_return() {
     let (client, connection, _server) = pair().await;
@@ -294,6 +295,7 @@ async fn a_watch_and_a_subscription_see_a_drop_and_the_return() {
     assert_eq!(events.missed(), 0);
 }
 
+// S002-30
 #[tokio::test]
 async fn a_watch_of_the_servers_side_sees_a_drop_the_return_and_the_end() {
     let (client, connection, _server) = pair().await;

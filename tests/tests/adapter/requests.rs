@@ -137,6 +137,7 @@ async fn requests_survive_the_loss_of_their_sockets_and_are_done_once() {
     assert_eq!(connection.request_stats().served, 200);
 }
 
+// S002-28
 #[tokio::test]
 async fn what_is_asked_before_anybody_serves_waits() {
     let (client, connection, _server) = pair().await;

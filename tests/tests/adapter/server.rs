@@ -120,6 +120,7 @@ async fn authentication_that_takes_too_long_lets_nobody_in() {
     assert_eq!(server.connections(), 0);
 }
 
+// S003-01
 #[tokio::test]
 async fn headers_of_the_client_reach_the_application() {
     let seen = Arc::new(Mutex::new(None));

@@ -96,7 +96,7 @@ async fn follow(mut watch: SessionWatch, last: u64, choice: Choice) -> (Vec<u64>
     (numbers, gone)
 }
 
-// S004-045, S004-048, S002-42, S002-58
+// S004-045, S004-048, S002-42, S002-58, S002-02, S002-03, S003-46, S004-031
 #[tokio::test]
 async fn through_a_proxy_that_cuts_every_observer_has_each_event_once_and_every_question_one_answer() {
     const EVENTS: u64 = 600;
@@ -140,7 +140,7 @@ async fn through_a_proxy_that_cuts_every_observer_has_each_event_once_and_every_
     }
 }
 
-// S004-046
+// S004-046, S004-111
 #[tokio::test]
 async fn what_is_no_longer_kept_is_told_to_be_missed_or_bridged_by_a_snapshot() {
     let mut config = Config::default();

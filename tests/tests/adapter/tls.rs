@@ -80,6 +80,7 @@ fn hopeless(insecure: Insecure) -> ConnectError {
     ConnectError::GaveUp(GiveUp::Hopeless { last: Ended::NotOpened(OpenError::Insecure(insecure)) })
 }
 
+// S003-03
 #[tokio::test]
 async fn messages_go_both_ways_over_tls_and_outlive_their_sockets() {
     let authority = Authority::new("somebody");

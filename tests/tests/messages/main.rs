@@ -78,7 +78,7 @@ fn the_tables_of_the_protocol_name_every_type_and_its_examples_are_messages() {
     }
 }
 
-// S001-45, S003-07
+// S001-45, S003-07, S002-80
 #[test]
 fn keys_that_are_not_known_are_skipped_and_the_order_of_keys_means_nothing() {
     for (message, text) in golden() {
