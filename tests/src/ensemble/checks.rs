@@ -171,11 +171,16 @@ impl Ensemble {
                     !waits || watcher.poll_timeout().is_some(),
                     "I4: an answer of client {index} in {session} waits without one"
                 );
-                // One that asks has the timer of its request.
+                // A client that has stopped trying asks for nothing until it goes on. One that asks has the timer of its request.
+                let status = self.world.clients[index].client.status();
+                let has_stopped = matches!(
+                    status,
+                    client::Status::Superseded | client::Status::Closed(_) | client::Status::Failed(_)
+                );
                 let is_asking = user.asking.get(number).is_some_and(|id| user.inner.contains_key(id));
                 let has_timer = is_asking || watcher.poll_timeout().is_some();
                 assert!(
-                    watcher.is_over() || watcher.wants_messages() || has_timer,
+                    watcher.is_over() || watcher.wants_messages() || has_timer || has_stopped,
                     "I4: client {index} waits for {session} and asks for nothing"
                 );
             }

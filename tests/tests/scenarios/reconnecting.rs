@@ -150,7 +150,7 @@ fn n19_after_a_jump_of_the_clock_a_missing_pong_means_reconnect() {
     });
 }
 
-// N19, step 7, S003-29
+// N19, step 7, S003-52
 #[test]
 fn n19_after_a_disconnect_no_timer_is_left_whatever_it_was_doing() {
     for (what, road, millis) in [
