@@ -21,6 +21,7 @@ use reattach_core::permission::DialogMisuse;
 use reattach_core::permission::DialogOutput;
 use reattach_core::permission::Dialogs;
 use reattach_core::permission::DialogsConfig;
+use reattach_core::permission::MAX_DEPTH;
 use reattach_core::permission::Removed;
 use reattach_core::permission::Status;
 use reattach_core::time::Instant;
@@ -262,4 +263,17 @@ fn a_dialog_whose_last_try_fails_after_its_time_is_over_goes_then_and_leaves_no_
         assert!(next.is_none_or(|next| next > at), "a timer is still due at {next:?} after it fired at {at:?}");
     }
     assert_eq!(outputs(&mut dialogs).last(), Some(&removed(Removed::TimedOut)));
+}
+
+#[test]
+fn an_updated_input_that_no_message_can_carry_is_refused_where_it_is_given() {
+    let mut dialogs = dialogs();
+    let nested = |levels: usize| json(&format!("{}{}", "[".repeat(levels), "]".repeat(levels)));
+    let allow = |levels| Choice::Allow { updated_input: Some(nested(levels)) };
+    assert_eq!(dialogs.answer(&id("p"), allow(MAX_DEPTH + 1), secs(1)), Err(DialogMisuse::TooDeep));
+    assert_eq!(dialogs.get(&id("p")).unwrap().status, Status::Pending);
+    dialogs.answer(&id("p"), allow(MAX_DEPTH), secs(1)).unwrap();
+    let Some(DialogOutput::Send { response, .. }) = outputs(&mut dialogs).pop() else { panic!("it is sent") };
+    let message = PermissionMessage::Response(response);
+    assert_eq!(PermissionMessage::read(&message.write()), Ok(message));
 }

@@ -30,6 +30,7 @@ use crate::permission::event::AnswerError;
 use crate::permission::event::AnswerFailed;
 use crate::permission::event::DialogMisuse;
 use crate::permission::event::DialogOutput;
+use crate::permission::event::MAX_DEPTH;
 use crate::permission::event::Removed;
 use crate::time::Clock;
 use crate::time::Instant;
@@ -190,12 +191,15 @@ impl Dialogs {
     ///
     /// # Errors
     ///
-    /// [`DialogMisuse::UnknownInteraction`], [`DialogMisuse::AlreadySending`].
+    /// [`DialogMisuse::UnknownInteraction`], [`DialogMisuse::AlreadySending`], [`DialogMisuse::TooDeep`].
     pub fn answer(&mut self, id: &PermissionId, choice: Choice, now: Instant) -> Result<(), DialogMisuse> {
         let now = self.clock.advance(now);
         let dialog = self.dialogs.get(id).ok_or(DialogMisuse::UnknownInteraction)?;
         if dialog.status.is_in_flight() {
             return Err(DialogMisuse::AlreadySending);
+        }
+        if matches!(&choice, Choice::Allow { updated_input: Some(input) } if input.is_deeper_than(MAX_DEPTH)) {
+            return Err(DialogMisuse::TooDeep);
         }
         let is_another = dialog.status.choice().is_some_and(|before| *before != choice);
         if let Some(dialog) = self.dialogs.get_mut(id) {

@@ -192,6 +192,9 @@ pub enum DialogMisuse {
     /// There is no such dialog.
     #[error("there is no such dialog")]
     UnknownInteraction,
+    /// The updated input is nested deeper than [`MAX_DEPTH`], so that no message can carry it.
+    #[error("nested deeper than {} levels", MAX_DEPTH)]
+    TooDeep,
     /// Its answer is on its way.
     #[error("its answer is on its way")]
     AlreadySending,
