@@ -44,14 +44,26 @@ impl Feed {
         }
     }
 
-    /// The next message, and how far it brings the connection: `None` where it is the last.
-    pub(super) fn next(&self, log: Option<&Log>) -> Option<(Payload, Option<Self>)> {
+    /// The next message of a length that `takes` allows, and how far it brings the connection: `None` where it is the last.
+    pub(super) fn next(&self, log: Option<&Log>, takes: impl Fn(usize) -> bool) -> Option<(Payload, Option<Self>)> {
+        // A snapshot may be large, and is not written out to find that there is no room.
+        let first = |tag: &Name, snapshot: Option<&Payload>| {
+            let at_least = tag.as_str().len() + snapshot.map_or(0, Payload::len) + 4;
+            takes(at_least).then(|| first_message(tag, snapshot))
+        };
+        let next = self.message(log, first);
+        next.filter(|(payload, _)| takes(payload.len()))
+    }
+
+    fn message(
+        &self,
+        log: Option<&Log>,
+        first: impl Fn(&Name, Option<&Payload>) -> Option<Payload>,
+    ) -> Option<(Payload, Option<Self>)> {
         let gap = || Some((Payload::of_known_parts("[null]"), None));
         let over = || Some((Payload::of_known_parts("[]"), None));
         match self {
-            Self::Begin { tag, after, snapshot } => {
-                Some((first_message(tag, snapshot.as_ref()), Some(Self::After(*after))))
-            }
+            Self::Begin { tag, after, snapshot } => Some((first(tag, snapshot.as_ref())?, Some(Self::After(*after)))),
             Self::After(cursor) => match log.map(|log| log.after(*cursor)) {
                 Some(Next::Nothing) => None,
                 Some(Next::Event(offset, event)) => {
@@ -60,12 +72,12 @@ impl Feed {
                 Some(Next::Gone) | None => gap(),
             },
             // Who has not heard where the watch begins would take the end of it for another's.
-            Self::Lost { tag: Some(tag) } => Some((first_message(tag, None), Some(Self::Lost { tag: None }))),
+            Self::Lost { tag: Some(tag) } => Some((first(tag, None)?, Some(Self::Lost { tag: None }))),
             Self::Lost { tag: None } => gap(),
             Self::Ending { log, after, beginning } => {
                 let ending = |after| Some(Self::Ending { log: Arc::clone(log), after, beginning: None });
                 match (beginning, log.after(*after)) {
-                    (Some((tag, snapshot)), _) => Some((first_message(tag, snapshot.as_ref()), ending(*after))),
+                    (Some((tag, snapshot)), _) => Some((first(tag, snapshot.as_ref())?, ending(*after))),
                     (None, Next::Event(offset, event)) => Some((event.clone(), ending(Cursor { offset, ..*after }))),
                     (None, Next::Nothing) => over(),
                     (None, Next::Gone) => gap(),

@@ -412,8 +412,8 @@ impl Sessions {
             None => (watched.range::<SessionId, _>(..), None),
         };
         for (id, feed) in behind.chain(then.into_iter().flatten()) {
-            let next = feed.next(self.sessions.get(id).map(|session| &session.log));
-            let Some((payload, feed)) = next.filter(|(payload, _)| takes(id, payload.len())) else { continue };
+            let log = self.sessions.get(id).map(|session| &session.log);
+            let Some((payload, feed)) = feed.next(log, |len| takes(id, len)) else { continue };
             let (id, is_last) = (id.clone(), feed.is_none());
             let before = match feed {
                 Some(feed) => observer.watched.insert(id.clone(), feed),
