@@ -354,3 +354,60 @@ fn a_snapshot_is_told_before_it_is_said_that_all_before_is_told() {
         assert_eq!(told, [WatcherEvent::Snapshot(number(7)), WatcherEvent::UpToDate]);
     });
 }
+
+// N20, S002-21, S004-044, S004-045, S004-048, S004-148
+#[test]
+fn n20_who_is_away_within_its_grace_is_not_there_and_gets_what_it_missed_once() {
+    Simulation::new(20).run(async |net| {
+        let (server, hub) = serve(&net, Config::default()).await;
+        let (phone, desk) = (net.at("phone"), net.at("desk"));
+        let (first, second) = (client(&phone).await, client(&desk).await);
+        let session = hub.create(id("s"), ada()).unwrap();
+        let mut first_watch = first.watch_session(id("s"), WatchFrom::Now).unwrap();
+        let mut second_watch = second.watch_session(id("s"), WatchFrom::Now).unwrap();
+        up_to_date(&mut first_watch).await;
+        up_to_date(&mut second_watch).await;
+        first_watch.own().await.unwrap();
+
+        phone.refuse(true);
+        phone.cut();
+        net.sleep(secs(1)).await;
+        assert_eq!((session.observers(), session.reachable()), (2, 1), "who may come back is not there");
+        let asked = session.ask(question("p")).unwrap();
+        for event in 0..500 {
+            session.publish(&number(event)).unwrap();
+        }
+        let shown = dialog(&mut second_watch).await;
+        second_watch.answer(&shown, ALLOW).unwrap();
+        // The confirmation goes another way than the events.
+        let (mut numbers, mut gone) = (Vec::new(), Vec::new());
+        while numbers.len() < 500 || gone.is_empty() {
+            let told = second_watch.next().await.unwrap();
+            if let WatcherEvent::Event(_, event) = &told {
+                numbers.push(event.parse::<u64>().unwrap());
+            } else if let WatcherEvent::DialogRemoved { why, .. } = told {
+                gone.push(why);
+            }
+        }
+        assert_eq!((numbers, gone), ((0..500).collect(), vec![Removed::Confirmed(ALLOW)]));
+        assert!(matches!(asked.await, Verdict::Allow { by, .. } if by == second.connection_id()));
+        net.sleep(secs(57)).await;
+        phone.refuse(false);
+        first.reconnect().unwrap();
+        for expected in 0..500 {
+            assert_eq!(event(&mut first_watch).await, expected);
+            assert!(first_watch.dialogs().dialogs().is_empty(), "what was decided is not shown");
+        }
+        assert_eq!(session.owner(), Some(first.connection_id()), "it is still its owner");
+
+        for cycle in 500..1_500 {
+            phone.cut();
+            session.publish(&number(cycle)).unwrap();
+            first.reconnect().unwrap();
+            assert_eq!((event(&mut first_watch).await, event(&mut second_watch).await), (cycle, cycle));
+            assert_eq!(session.observers(), 2);
+        }
+        net.sleep(secs(60)).await;
+        assert_eq!((server.connections(), server.transports(), session.observers()), (2, 2, 2));
+    });
+}
