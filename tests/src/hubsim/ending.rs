@@ -90,6 +90,18 @@ impl World {
         }
         self.net.sleep(Duration::from_secs(5)).await;
         self.look().await?;
+        // Somebody may be answering at this very moment, which others hear of a little later.
+        for _ in 0..10 {
+            if self.is_shown().is_ok() {
+                break;
+            }
+            self.net.sleep(Duration::from_secs(1)).await;
+        }
+        self.is_shown()
+    }
+
+    /// Whether everybody who watches has seen all, and is shown what is open and nothing else.
+    fn is_shown(&self) -> Checked {
         for client in &self.clients {
             for (session, watching) in &client.watching {
                 let known = self.known();
