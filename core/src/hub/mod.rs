@@ -4,7 +4,7 @@
 //! clients ask for ([`Call`]) is done where they may. [`Watcher`] is the other end, one for each session that a client watches.
 //!
 //! What clients ask for are requests ([`rpc`](crate::rpc)); what they watch comes in the lane of the session
-//! ([`session`](crate::session)).
+//! ([`session`]).
 //!
 //! | method | parameters | result |
 //! |---|---|---|

@@ -215,7 +215,7 @@ impl World {
         let (by, program, principal) = (running.client.connection_id(), running.program, running.principal);
         let ledger = self.ledger.clone();
         ledger.note(&format!("program {program} says to {text}: {choice:?}"), |known| {
-            known.questions.answered(&text, program, by, &choice);
+            known.questions.answered(&text, program, by, &choice, true);
             Ok(())
         });
         self.net.spawn(async move {

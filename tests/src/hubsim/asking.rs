@@ -45,6 +45,8 @@ struct Answer {
     program: usize,
     by: ConnectionId,
     choice: Choice,
+    /// Whether it was given beside the dialogs, which know nothing of it.
+    is_raw: bool,
 }
 
 /// How much later than it is decided something may be told.
@@ -78,9 +80,9 @@ impl Asked {
 
 impl Questions {
     /// Somebody answers: from here on the answer may arrive.
-    pub(super) fn answered(&mut self, id: &str, program: usize, by: ConnectionId, choice: &Choice) {
+    pub(super) fn answered(&mut self, id: &str, program: usize, by: ConnectionId, choice: &Choice, is_raw: bool) {
         if let Some(asked) = self.all.get_mut(id) {
-            asked.answers.push(Answer { program, by, choice: choice.clone() });
+            asked.answers.push(Answer { program, by, choice: choice.clone(), is_raw });
         }
     }
 
@@ -177,7 +179,13 @@ impl Questions {
                 coverage.reach("dialog Confirmed");
                 let own = asked.answers.iter().any(|answer| answer.program == program && answer.choice == *choice);
                 check(own, "S7", || format!("an answer to {id} is confirmed which nobody gave"))?;
-                check(asked.is_decided_as(me, choice), "S7", wrong)
+                // What is told to everybody names the connection and not the input: a dialog takes what its connection has said beside
+                // it for its own answer.
+                let beside = |answer: &Answer| {
+                    let is_like = answer.choice.is_allow() == choice.is_allow();
+                    answer.is_raw && answer.by == me && is_like && asked.is_decided_as(me, &answer.choice)
+                };
+                check(asked.is_decided_as(me, choice) || asked.answers.iter().any(beside), "S7", wrong)
             }
             Removed::Decided { is_allowed, by } => {
                 coverage.reach("dialog Decided");

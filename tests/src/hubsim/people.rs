@@ -250,7 +250,9 @@ impl Watching {
         let Some(answered) = answered else { return };
         self.ledger.note(&format!("{} answers {id}: {choice:?}: {answered:?}", self.name()), |known| {
             match answered {
-                Ok(()) => known.questions.answered(id.as_str(), self.program, self.client.connection_id(), &choice),
+                Ok(()) => {
+                    known.questions.answered(id.as_str(), self.program, self.client.connection_id(), &choice, false)
+                }
                 Err(_) => known.coverage.reach("answer refused"),
             }
             Ok(())
