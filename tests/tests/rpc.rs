@@ -544,6 +544,23 @@ fn an_answer_whose_message_came_to_its_own_end_is_not_said_for_ever() {
     }
 }
 
+// L1
+#[test]
+fn a_request_of_which_nobody_can_tell_whether_it_arrived_is_withdrawn_where_it_may_be_worked_on() {
+    for is_withdrawn in [false, true] {
+        let mut side = Side::new(1);
+        let id = side.request("m");
+        if is_withdrawn {
+            side.rpc.cancel(id, side.now).expect("it waits");
+            side.drain();
+        }
+        side.decide(&Outcome::Unknown { reason: Unknown::VoidUnanswered });
+        assert_eq!(side.failures().len(), 1);
+        let cancel = format!(r#"{{"jsonrpc":"2.0","method":"$/cancelRequest","params":{{"id":"{id}"}}}}"#);
+        assert_eq!(side.texts(), [cancel]);
+    }
+}
+
 #[test]
 fn what_waits_is_bounded_in_bytes_too() {
     let large = json(&format!("[\"{}\"]", "x".repeat(60)));

@@ -342,7 +342,12 @@ impl Rpc {
                 },
                 Outcome::Rejected { code, .. } => Failure::Rejected { code: code.clone() },
                 Outcome::NotDelivered { reason } => Failure::NotDelivered(*reason),
-                Outcome::Unknown { reason } => Failure::Unknown(*reason),
+                Outcome::Unknown { reason } => {
+                    self.fail(id, Failure::Unknown(*reason));
+                    // The other side may be working on it.
+                    self.say(text::cancel(id));
+                    continue;
+                }
             };
             self.fail(id, failure);
         }
