@@ -425,7 +425,8 @@ fn an_agent_that_is_stopped_ends_its_answer_and_a_person_who_is_interrupted_can_
     signal(&person.process, "-INT");
     assert_eq!(person.process.ends(), 130);
     let mut person = Person::arrive(&agent.url(), "tokio", &with_state);
-    person.reads("line 30: ");
+    // Well behind where the first one can have come on a busy machine: a line may begin on either side of the interrupt.
+    person.reads("line 200: ");
     person.types("help");
     person.sees(1, ": delivered");
     signal(&agent.process, "-TERM");
