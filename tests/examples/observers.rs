@@ -31,6 +31,7 @@ use reattach_tokio::core::id::Name;
 use reattach_tokio::core::id::Principal;
 use reattach_tokio::core::id::SessionId;
 use reattach_tokio::core::rng::Rng;
+use reattach_tokio::core::server;
 use reattach_tokio::core::session::LogLimits;
 use reattach_tokio::core::session::WatchFrom;
 use reattach_tokio::core::wire::Payload;
@@ -154,7 +155,7 @@ async fn bare_broadcast(options: Options) -> Result<Duration, Failed> {
     for number in 0..options.events {
         sender.send(event(number).as_str().into())?;
         if number % BURST == 0 {
-            tokio::task::yield_now().await;
+            pause(|| sender.len() < 512).await;
         }
     }
     all(&mut tasks).await?;
@@ -235,7 +236,10 @@ async fn pause(is_enough: impl Fn() -> bool) {
 /// A server with a hub, for which everybody is the same.
 async fn serve(config: Config) -> Result<(Server, Hub, Session), Failed> {
     let everybody = || Name::new("everybody").ok();
-    let server_config = ServerConfig::new().with_authentication(move |_| async move { everybody() });
+    // All of them come from one address, as one principal.
+    let mut core = server::Config::default();
+    (core.max_per_address, core.max_per_principal) = (core.max_connections, core.max_connections);
+    let server_config = ServerConfig::new().with_core(core).with_authentication(move |_| async move { everybody() });
     let server = reattach_tokio::bind("127.0.0.1:0", server_config).await?;
     let hub = Hub::new(&server, config);
     let name = everybody().ok_or("a name")?;
