@@ -313,7 +313,7 @@ async fn start_server(
             tasks.spawn(async move { worker.serve(|call| hub.handle_call(&connection, call).err()).await });
         }
     });
-    hear_hub(net, ledger, &hub, &connections);
+    hear_hub(net, ledger, &hub, &connections, program);
     Serving { server, hub, program, sessions: BTreeMap::new(), connections }
 }
 
@@ -321,11 +321,15 @@ async fn start_server(
 pub(super) const QUESTION: Duration = Duration::from_secs(60);
 
 /// Has a task hear what the hub tells.
-fn hear_hub(net: &Net, ledger: &Ledger, hub: &Hub, connections: &Connections) {
+fn hear_hub(net: &Net, ledger: &Ledger, hub: &Hub, connections: &Connections, program: usize) {
     let (mut events, ledger, connections) = (hub.events(), ledger.clone(), connections.clone());
     net.spawn(async move {
         while let Some(event) = events.next().await {
-            ledger.note(&format!("the hub: {event:?}"), |known| on_hub(known, &event, &connections));
+            ledger.note(&format!("the hub: {event:?}"), |known| {
+                // A hub that somebody still holds lives longer than its server. Its sessions are not those of the next one.
+                let is_of_another = !known.programs[program] && matches!(event, Event::Session(_));
+                if is_of_another { Ok(()) } else { on_hub(known, &event, &connections) }
+            });
         }
     });
 }
