@@ -1,7 +1,5 @@
 //! Sessions and questions where connections are closed, give up or go, and where nobody holds the hub any more.
 
-#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
-
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -11,113 +9,30 @@ use std::task::Waker;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use reattach_smol::Client;
 use reattach_smol::ClientConfig;
-use reattach_smol::Connection;
 use reattach_smol::ConnectionState;
-use reattach_smol::Hub;
 use reattach_smol::Question;
-use reattach_smol::Router;
-use reattach_smol::Server;
-use reattach_smol::ServerConfig;
-use reattach_smol::SessionWatch;
 use reattach_smol::core::client;
-use reattach_smol::core::hub::Config;
 use reattach_smol::core::hub::Ended;
 use reattach_smol::core::hub::WatcherEvent;
-use reattach_smol::core::id::Name;
-use reattach_smol::core::id::Principal;
-use reattach_smol::core::id::SessionId;
 use reattach_smol::core::link::Outgoing;
-use reattach_smol::core::messages::PermissionId;
-use reattach_smol::core::messages::PermissionRequest;
 use reattach_smol::core::permission::DenyReason;
 use reattach_smol::core::permission::Verdict;
 use reattach_smol::core::session::WatchFrom;
-use reattach_smol::core::wire::Payload;
-use reattach_smol::testing::Net;
 use reattach_smol::testing::Simulation;
 
-const URL: &str = "ws://server.test/";
-
-fn id(name: &str) -> SessionId {
-    SessionId::new(name).unwrap()
-}
-
-fn number(number: u64) -> Payload {
-    Payload::new(&number).unwrap()
-}
-
-fn secs(secs: u64) -> Duration {
-    Duration::from_secs(secs)
-}
-
-fn ada() -> Principal {
-    Principal::Named(Name::new("ada").unwrap())
-}
-
-fn question(name: &str) -> PermissionRequest {
-    PermissionRequest {
-        id: PermissionId::new(name).unwrap(),
-        tool_name: "write_file".to_owned(),
-        input: number(1),
-        context: number(2),
-        timestamp: "2026-11-21T21:00:00Z".to_owned(),
-        remaining: None,
-    }
-}
-
-/// A server for which everybody is Ada, and its hub.
-async fn server(net: &Net) -> (Server, Hub) {
-    let config = ServerConfig::new().with_authentication(|_| async { Name::new("ada").ok() });
-    let server = net.bind("server.test:80", config).await.unwrap();
-    let hub = Hub::new(&server, Config::default());
-    (server, hub)
-}
-
-/// Serves the connections that come.
-fn serve(net: &Net, server: &Server, hub: &Hub) {
-    let (server, hub, tasks) = (server.clone(), hub.clone(), net.clone());
-    net.spawn(async move {
-        while let Some(connection) = server.accept().await {
-            let hub = hub.clone();
-            tasks.spawn(async move { hub.serve(&connection, &Router::new()).await });
-        }
-    });
-}
-
-/// A client and its connection at the server, which the hub serves.
-async fn pair(net: &Net, server: &Server, hub: &Hub) -> (Client, Connection) {
-    let client = net.connect(URL, ClientConfig::new()).await.unwrap();
-    let connection = server.accept().await.unwrap();
-    let (hub, served) = (hub.clone(), connection.clone());
-    net.spawn(async move { hub.serve(&served, &Router::new()).await });
-    (client, connection)
-}
-
-async fn up_to_date(watch: &mut SessionWatch) {
-    while watch.next().await.unwrap() != WatcherEvent::UpToDate {}
-}
-
-/// The next event of the application. Only states may come before.
-async fn event(watch: &mut SessionWatch) -> u64 {
-    loop {
-        let next = watch.next().await.unwrap();
-        if let WatcherEvent::Event(_, event) = next {
-            return event.parse().unwrap();
-        }
-        assert!(matches!(next, WatcherEvent::UpToDate | WatcherEvent::QueueStatus { .. }), "{next:?}");
-    }
-}
-
-/// How a watch ends.
-async fn ended(watch: &mut SessionWatch) -> Ended {
-    loop {
-        if let WatcherEvent::Ended(why) = watch.next().await.unwrap() {
-            return why;
-        }
-    }
-}
+use crate::fixture::URL;
+use crate::fixture::ada;
+use crate::fixture::ended;
+use crate::fixture::event;
+use crate::fixture::id;
+use crate::fixture::number;
+use crate::fixture::pair;
+use crate::fixture::question;
+use crate::fixture::secs;
+use crate::fixture::serve_all;
+use crate::fixture::server;
+use crate::fixture::up_to_date;
 
 #[test]
 fn what_is_published_while_a_connection_is_being_closed_holds_up_nobody() {
@@ -142,7 +57,7 @@ fn what_is_published_while_a_connection_is_being_closed_holds_up_nobody() {
 fn a_client_that_stops_trying_before_it_watches_watches_once_it_goes_on() {
     Simulation::new(2).run(async |net| {
         let (server, hub) = server(&net).await;
-        serve(&net, &server, &hub);
+        serve_all(&net, &server, &hub);
         let session = hub.create(id("s"), ada()).unwrap();
         net.refuse(true);
         let client = net.start(URL, ClientConfig::new()).unwrap();
@@ -160,7 +75,7 @@ fn a_client_that_stops_trying_before_it_watches_watches_once_it_goes_on() {
 fn a_client_that_stops_trying_while_it_asks_again_watches_once_it_goes_on() {
     Simulation::new(3).run(async |net| {
         let (server, hub) = server(&net).await;
-        serve(&net, &server, &hub);
+        serve_all(&net, &server, &hub);
         let session = hub.create(id("s"), ada()).unwrap();
         let mut core = client::Config::default();
         core.reconnect.attempts = Some(1);
@@ -193,7 +108,7 @@ fn a_client_that_stops_trying_while_it_asks_again_watches_once_it_goes_on() {
 fn a_transport_that_was_replaced_while_nobody_looked_has_the_session_watched_anew() {
     Simulation::new(10).run(async |net| {
         let (server, hub) = server(&net).await;
-        serve(&net, &server, &hub);
+        serve_all(&net, &server, &hub);
         let session = hub.create(id("s"), ada()).unwrap();
         let client = net.connect(URL, ClientConfig::new()).await.unwrap();
         let mut watch = client.watch_session(id("s"), WatchFrom::Start).unwrap();

@@ -1,27 +1,9 @@
-//! What the simulator of sessions, requests and questions has found, each as small as it gets.
+//! Watched sessions and questions across outages and restarts.
 
-#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
-
-use std::time::Duration;
-
-use reattach_smol::Client;
-use reattach_smol::ClientConfig;
 use reattach_smol::ConnectionState;
-use reattach_smol::Hello;
-use reattach_smol::Hub;
-use reattach_smol::Router;
-use reattach_smol::Server;
-use reattach_smol::ServerConfig;
-use reattach_smol::SessionWatch;
 use reattach_smol::core::hub::Config;
 use reattach_smol::core::hub::Ended;
 use reattach_smol::core::hub::WatcherEvent;
-use reattach_smol::core::id::Name;
-use reattach_smol::core::id::Principal;
-use reattach_smol::core::id::SessionId;
-use reattach_smol::core::messages::Choice;
-use reattach_smol::core::messages::PermissionId;
-use reattach_smol::core::messages::PermissionRequest;
 use reattach_smol::core::permission::Removed;
 use reattach_smol::core::permission::Verdict;
 use reattach_smol::core::rpc::Call;
@@ -29,96 +11,21 @@ use reattach_smol::core::rpc::Failure;
 use reattach_smol::core::session::WatchFrom;
 use reattach_smol::core::wire::Payload;
 use reattach_smol::testing::Direction;
-use reattach_smol::testing::Net;
 use reattach_smol::testing::Simulation;
 
-const URL: &str = "ws://server.test/";
-const ALLOW: Choice = Choice::Allow { updated_input: None };
-
-fn id(name: &str) -> SessionId {
-    SessionId::new(name).unwrap()
-}
-
-fn number(number: u64) -> Payload {
-    Payload::new(&number).unwrap()
-}
-
-fn secs(secs: u64) -> Duration {
-    Duration::from_secs(secs)
-}
-
-fn question(name: &str) -> PermissionRequest {
-    PermissionRequest {
-        id: PermissionId::new(name).unwrap(),
-        tool_name: "write_file".to_owned(),
-        input: Payload::new(&["notes.txt"]).unwrap(),
-        context: Payload::new(&()).unwrap(),
-        timestamp: "2026-11-21T21:00:00Z".to_owned(),
-        remaining: None,
-    }
-}
-
-fn ada() -> Principal {
-    Principal::Named(Name::new("ada").unwrap())
-}
-
-/// Everybody is Ada, but for who says who they are.
-async fn who(hello: Hello) -> Option<Name> {
-    let token = hello.token.as_ref().map(|token| token.reveal().to_owned());
-    Name::new(token.as_deref().unwrap_or("ada")).ok()
-}
-
-/// A server with a hub that serves whoever connects.
-async fn serve(net: &Net, config: Config) -> (Server, Hub) {
-    let server = net.bind("server.test:80", ServerConfig::new().with_authentication(who)).await.unwrap();
-    let hub = Hub::new(&server, config);
-    let (accepting, serving) = (server.clone(), hub.clone());
-    let tasks = net.clone();
-    net.spawn(async move {
-        while let Some(connection) = accepting.accept().await {
-            let hub = serving.clone();
-            tasks.spawn(async move { hub.serve(&connection, &Router::new()).await });
-        }
-    });
-    (server, hub)
-}
-
-async fn client(net: &Net) -> Client {
-    net.connect(URL, ClientConfig::new()).await.unwrap()
-}
-
-async fn up_to_date(watch: &mut SessionWatch) {
-    while watch.next().await.unwrap() != WatcherEvent::UpToDate {}
-}
-
-/// The first thing that `look` finds among what happens. Only dialogs and states may come before.
-async fn first<T>(watch: &mut SessionWatch, look: impl Fn(&WatcherEvent) -> Option<T>) -> T {
-    loop {
-        let event = watch.next().await.unwrap();
-        if let Some(found) = look(&event) {
-            return found;
-        }
-        let is_aside =
-            matches!(event, WatcherEvent::Dialog(_) | WatcherEvent::UpToDate | WatcherEvent::QueueStatus { .. });
-        assert!(is_aside, "{event:?} was not expected");
-    }
-}
-
-/// The next dialog that is new or has changed.
-async fn dialog(watch: &mut SessionWatch) -> PermissionId {
-    first(watch, |event| if let WatcherEvent::Dialog(id) = event { Some(id.clone()) } else { None }).await
-}
-
-/// Why the next dialog goes.
-async fn removed(watch: &mut SessionWatch) -> Removed {
-    first(watch, |event| if let WatcherEvent::DialogRemoved { why, .. } = event { Some(why.clone()) } else { None })
-        .await
-}
-
-/// The next event of the application.
-async fn event(watch: &mut SessionWatch) -> u64 {
-    first(watch, |event| if let WatcherEvent::Event(_, event) = event { event.parse().ok() } else { None }).await
-}
+use crate::fixture::ALLOW;
+use crate::fixture::ada;
+use crate::fixture::client;
+use crate::fixture::dialog;
+use crate::fixture::event;
+use crate::fixture::first;
+use crate::fixture::id;
+use crate::fixture::number;
+use crate::fixture::question;
+use crate::fixture::removed;
+use crate::fixture::secs;
+use crate::fixture::serve;
+use crate::fixture::up_to_date;
 
 #[test]
 fn who_watches_with_a_client_that_has_stopped_trying_watches_when_that_goes_on() {
