@@ -353,6 +353,28 @@ fn a_reconnect_by_hand_does_what_each_state_needs() {
     assert_eq!(over.drain(), []);
 }
 
+// Found by simulate_hub, seed 1940000014340: the last retry was on its way when the network came back and somebody asked for a
+// reconnect. It failed, and trying stopped.
+#[test]
+fn a_reconnect_by_hand_during_the_last_retry_has_the_retries_counted_again() {
+    let mut world = World::new();
+    world.road = Road::Silent;
+    world.add_client(steady(), secrets(1));
+    world.run_for(82 * SECOND);
+    assert_eq!(world.client().client.status(), Status::Connecting { retry: 5, limit: LIMIT });
+
+    let now = world.now;
+    world.client().client.reconnect(now).expect("it is not over");
+
+    assert_eq!(world.client().client.status(), Status::Connecting { retry: 0, limit: LIMIT });
+    world.run_for(9 * SECOND);
+    let retry_at = now + 10 * SECOND;
+    assert_eq!(world.client().client.status(), Status::Detached { retry: 1, limit: LIMIT, retry_at });
+    world.road = Road::Open;
+    world.run_for(2 * SECOND);
+    assert_eq!(world.client().client.status(), Status::Attached);
+}
+
 // S003-49, S002-38, S003-02
 #[test]
 fn the_status_tells_where_the_client_stands() {

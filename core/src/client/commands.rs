@@ -95,7 +95,8 @@ impl Client {
     }
 
     /// Tries to attach now: instead of waiting, in place of a transport that is attached, or again after trying had stopped.
-    /// While a transport is being opened it does nothing more.
+    /// While a transport is being opened that goes on. In any state the retries are counted from here again: whoever has just
+    /// asked is not told that trying has stopped for what failed before.
     ///
     /// # Errors
     ///
@@ -104,7 +105,10 @@ impl Client {
         let now = self.clock.advance(now);
         match self.state.at() {
             At::Over => return Err(ApiMisuse::Ended),
-            At::Opening | At::Greeting => return Ok(()),
+            At::Opening | At::Greeting => {
+                self.reconnect.restart();
+                return Ok(());
+            }
             At::Attached => {
                 self.say_farewell(CloseCode::NORMAL, &Ended::Local);
                 self.close_transport(CloseCode::NORMAL);
