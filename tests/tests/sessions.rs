@@ -193,6 +193,28 @@ fn a_connection_that_ends_while_it_takes_a_session_up_has_failed_to() {
     assert_eq!(owner(&sessions, "s"), None);
 }
 
+// Found by simulate_hub, seed 2000000050494: the end of the owner's second life no longer concerned the session, which it owned for
+// ever.
+#[test]
+fn an_owner_that_returns_while_its_session_is_taken_up_detaches_it_when_it_ends_again() {
+    let mut sessions = sessions(&["s"]);
+    let id = session("s");
+    let generation = sessions.own(connection(1), &id).unwrap();
+    let resume = sessions.begin_resume(connection(2), &id).unwrap();
+    sessions.handle_gone(connection(1));
+    sessions.handle_attached(connection(1), &principal("ada"));
+    assert_eq!(sessions.own(connection(1), &id), Ok(generation), "it was kept");
+    sessions.fail_resume(resume);
+    assert_eq!(owner(&sessions, "s"), Some(connection(1)));
+    _ = events(&mut sessions);
+
+    sessions.handle_gone(connection(1));
+
+    assert_eq!(owner(&sessions, "s"), None);
+    let detached = Event::Detached { session: id, generation, why: Detached::OwnerGone };
+    assert_eq!(events(&mut sessions), [Event::Gone { connection: connection(1), watched: Vec::new() }, detached]);
+}
+
 // S004-042, N08
 #[test]
 fn n08_expiry_take_over_and_return_in_one_tick_leave_a_session_with_whom_it_belongs_to_in_every_order() {

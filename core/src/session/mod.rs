@@ -315,6 +315,8 @@ impl Sessions {
         let session = self.sessions.get_mut(id).ok_or(SessionMisuse::UnknownSession)?;
         let before = session.ownership.own(connection);
         let generation = session.ownership.generation();
+        // Also where it was the owner: it may have been gone since, and the session kept for whoever takes it up.
+        self.hold(id, connection);
         if let Some(before) = before {
             self.on_owned(id, connection, generation, before);
         }
@@ -544,7 +546,6 @@ impl Sessions {
 
     fn on_owned(&mut self, id: &SessionId, by: ConnectionId, generation: Generation, before: Option<ConnectionId>) {
         self.events.push_back(Event::Owned { session: id.clone(), by, generation, before });
-        self.hold(id, by);
         self.let_go(id, before);
         self.rearm(id);
     }
