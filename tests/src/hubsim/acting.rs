@@ -261,10 +261,18 @@ impl World {
         let is_theirs = self.plan.sessions[session] == running.principal;
         let asked_in = ledger.lock().sessions.current(session);
         if let Some(life) = asked_in {
-            ledger.lock().owners.own(life, by);
+            ledger.lock().owners.ask(life, by);
         }
         self.net.spawn(async move {
-            let Ok(result) = response.await else { return };
+            let response = response.await;
+            if let Some(life) = asked_in {
+                let may_be = match &response {
+                    Ok(_) => true,
+                    Err(error) => !matches!(error.failure, Failure::Refused(_) | Failure::NotDelivered(_)),
+                };
+                ledger.lock().owners.answered(life, by, may_be);
+            }
+            let Ok(result) = response else { return };
             let generation = read_generation(&result);
             ledger.note(&format!("program {program} owns session {session}: {generation:?}"), |known| {
                 let Ok(generation) = generation else { return check(false, "S5", || "no generation".to_owned()) };
@@ -321,7 +329,9 @@ impl World {
         net.clone().spawn(async move {
             net.sleep(takes).await;
             ledger.note(&format!("session {session} was taken up: {succeeds}"), |known| {
-                known.owners.own(life, by);
+                if succeeds {
+                    known.owners.keep(life, by);
+                }
                 known.owners.resume(life, false);
                 Ok(())
             });

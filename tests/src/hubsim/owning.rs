@@ -19,6 +19,8 @@ pub(super) struct Owners {
     /// Which owners of which session were asked to let go, and which to sleep since when. What is asked may arrive in a later life.
     released: BTreeSet<(usize, u64)>,
     asleep: BTreeMap<(usize, u64), Duration>,
+    /// Who is asking to own which life, how often at once.
+    asking: BTreeMap<(usize, ConnectionId), usize>,
 }
 
 /// One life.
@@ -37,7 +39,13 @@ struct Owned {
 
 impl Owners {
     pub(super) const fn new(session_ttl: Duration) -> Self {
-        Self { session_ttl, lives: BTreeMap::new(), released: BTreeSet::new(), asleep: BTreeMap::new() }
+        Self {
+            session_ttl,
+            lives: BTreeMap::new(),
+            released: BTreeSet::new(),
+            asleep: BTreeMap::new(),
+            asking: BTreeMap::new(),
+        }
     }
 
     /// A connection is gone, says the hub. `is_there` says whether it is.
@@ -49,7 +57,22 @@ impl Owners {
     }
 
     /// Somebody asks to own a session.
-    pub(super) fn own(&mut self, life: usize, by: ConnectionId) {
+    pub(super) fn ask(&mut self, life: usize, by: ConnectionId) {
+        *self.asking.entry((life, by)).or_default() += 1;
+    }
+
+    /// Somebody who asked to own a session was told what became of that. `may_be` says whether they may own it.
+    pub(super) fn answered(&mut self, life: usize, by: ConnectionId, may_be: bool) {
+        if let Some(asking) = self.asking.get_mut(&(life, by)) {
+            *asking -= 1;
+        }
+        if may_be {
+            self.keep(life, by);
+        }
+    }
+
+    /// A session is kept for its owner, who came again and has asked for it.
+    pub(super) fn keep(&mut self, life: usize, by: ConnectionId) {
         let owned = self.lives.entry(life).or_default();
         owned.is_kept |= owned.owner == Some(by);
     }
@@ -134,16 +157,20 @@ impl Owners {
         })
     }
 
-    /// Whether somebody takes a session up, or it is kept for one who came again: its owner may have ended.
+    /// Whether somebody takes a session up, or it is kept for one who came again, or may be: its owner may have ended.
     pub(super) fn is_resumed(&self, life: usize) -> bool {
-        self.lives.get(&life).is_some_and(|owned| owned.resuming > 0 || owned.is_kept)
+        self.lives.get(&life).is_some_and(|owned| {
+            let is_asking =
+                owned.owner.and_then(|owner| self.asking.get(&(life, owner))).is_some_and(|asking| *asking > 0);
+            owned.resuming > 0 || owned.is_kept || is_asking
+        })
     }
 
     /// The owner of a session, as the session says itself.
     pub(super) fn is_there(&self, life: usize, owner: Option<ConnectionId>) -> Checked {
         let Some(owner) = owner else { return Ok(()) };
         let owned = self.lives.get(&life);
-        let is_kept = owned.is_some_and(|owned| !owned.is_owner_gone || owned.resuming > 0 || owned.is_kept);
+        let is_kept = owned.is_some_and(|owned| !owned.is_owner_gone) || self.is_resumed(life);
         check(is_kept, "S8", || format!("the owner of life {life} is gone"))?;
         let told = owned.and_then(|owned| owned.owner);
         check(told == Some(owner), "S8", || format!("the owner of life {life} is {owner}, and {told:?} was told"))
