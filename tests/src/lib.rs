@@ -2,6 +2,7 @@
 //! reference model, the bodies of the fuzz targets, and readers of the documents that must agree with the code.
 
 pub mod alone;
+pub mod campaign;
 pub mod ensemble;
 pub mod explore;
 pub mod frames;

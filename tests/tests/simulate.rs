@@ -3,7 +3,9 @@
 //! The seeds stand in `tests/seeds/simulate.txt`, each with what it was first to reach. `simulate --gather` makes such a list;
 //! a seed that has found something is added to it by hand, with a word on what that was.
 
-use harness::sim;
+use harness::campaign::Coverage as _;
+use harness::campaign::Schedule as _;
+use harness::campaign::shrink_while;
 use harness::sim::Coverage;
 use harness::sim::IMPOSSIBLE;
 use harness::sim::Schedule;
@@ -21,7 +23,7 @@ fn stored() -> Vec<u64> {
 fn the_stored_seeds_hold_and_reach_every_fault_every_cell_and_every_outcome() {
     let mut coverage = Coverage::default();
     for seed in stored() {
-        let report = sim::run(&Schedule::of(seed), &mut coverage, false);
+        let report = Schedule::of(seed).run(&mut coverage, false);
         if let Some(broken) = report.broken {
             panic!("{broken}\nreplay: cargo run --release -p reattach-tests --bin simulate -- --seed {seed} --replay");
         }
@@ -33,7 +35,7 @@ fn the_stored_seeds_hold_and_reach_every_fault_every_cell_and_every_outcome() {
 #[test]
 fn the_same_seed_gives_the_same_trace() {
     for seed in stored().into_iter().take(12) {
-        let hash = || sim::run(&Schedule::of(seed), &mut Coverage::default(), false).hash;
+        let hash = || Schedule::of(seed).run(&mut Coverage::default(), false).hash;
         assert_eq!(hash(), hash(), "seed {seed}");
     }
 }
@@ -47,7 +49,7 @@ fn a_schedule_is_made_small_without_losing_what_makes_it_fail() {
         let numbers = schedule.numbers();
         numbers.contains(&first) && numbers.contains(&last)
     };
-    let mut smallest = sim::shrink_while(&schedule, fails).numbers();
+    let mut smallest = shrink_while(&schedule, fails).numbers();
     smallest.sort_unstable();
     let mut wanted = vec![first, last];
     wanted.sort_unstable();

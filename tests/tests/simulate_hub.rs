@@ -1,7 +1,9 @@
 //! The simulator of sessions, requests and questions: a number of schedules hold and reach what there is, the same seed gives the
 //! same trace, and what fails is made small. `simulate_hub` runs as many more as there is time for.
 
-use harness::hubsim;
+use harness::campaign::Coverage as _;
+use harness::campaign::Schedule as _;
+use harness::campaign::shrink_while;
 use harness::hubsim::Coverage;
 use harness::hubsim::Schedule;
 
@@ -14,7 +16,7 @@ const COUNT: u64 = 200;
 fn schedules_hold_and_reach_what_there_is() {
     let mut coverage = Coverage::default();
     for seed in FIRST..FIRST + COUNT {
-        if let Some(broken) = hubsim::run(&Schedule::of(seed), &mut coverage, false).broken {
+        if let Some(broken) = Schedule::of(seed).run(&mut coverage, false).broken {
             panic!(
                 "{broken}\nreplay: cargo run --release -p reattach-tests --bin simulate_hub -- --seed {seed} --replay"
             );
@@ -27,7 +29,7 @@ fn schedules_hold_and_reach_what_there_is() {
 #[test]
 fn the_same_seed_gives_the_same_trace() {
     for seed in FIRST..FIRST + 10 {
-        let hash = || hubsim::run(&Schedule::of(seed), &mut Coverage::default(), false).hash;
+        let hash = || Schedule::of(seed).run(&mut Coverage::default(), false).hash;
         assert_eq!(hash(), hash(), "seed {seed}");
     }
 }
@@ -38,5 +40,5 @@ fn a_schedule_is_made_small_without_losing_what_makes_it_fail() {
     let numbers = schedule.numbers();
     let wanted = [numbers[1], numbers[numbers.len() - 1]];
     let fails = |schedule: &Schedule| wanted.iter().all(|number| schedule.numbers().contains(number));
-    assert_eq!(hubsim::shrink_while(&schedule, fails).numbers(), wanted);
+    assert_eq!(shrink_while(&schedule, fails).numbers(), wanted);
 }

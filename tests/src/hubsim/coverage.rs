@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::campaign;
+
 /// How often what happened.
 #[derive(Clone, Debug, Default)]
 pub struct Coverage {
@@ -86,23 +88,24 @@ impl Coverage {
     pub fn reach(&mut self, what: &'static str) {
         *self.reached.entry(what).or_default() += 1;
     }
+}
 
-    /// Adds what another has.
-    pub fn merge(&mut self, other: &Self) {
+impl campaign::Coverage for Coverage {
+    fn merge(&mut self, other: &Self) {
         for (what, count) in &other.reached {
             *self.reached.entry(what).or_default() += count;
         }
     }
 
-    /// What was reached, and how often.
-    #[must_use]
-    pub fn reached(&self) -> Vec<(&'static str, u64)> {
-        self.reached.iter().map(|(what, count)| (*what, *count)).collect()
+    fn reached(&self) -> Vec<(String, u64)> {
+        self.reached.iter().map(|(what, count)| ((*what).to_owned(), *count)).collect()
     }
 
-    /// What of [`WANTED`] was not.
-    #[must_use]
-    pub fn missing(&self) -> Vec<&'static str> {
-        WANTED.iter().copied().filter(|what| !self.reached.contains_key(what)).collect()
+    fn missing(&self) -> Vec<String> {
+        WANTED.iter().filter(|what| !self.reached.contains_key(*what)).map(|what| (*what).to_owned()).collect()
+    }
+
+    fn summary(&self) -> String {
+        self.reached.iter().map(|(what, count)| format!("{count:>10}       {what}\n")).collect()
     }
 }

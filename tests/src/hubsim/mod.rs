@@ -26,7 +26,6 @@ mod ledger;
 mod owning;
 mod people;
 mod schedule;
-mod shrinking;
 mod slot;
 mod watching;
 mod working;
@@ -37,7 +36,8 @@ use std::time::Duration;
 
 use reattach_driver::testing::Simulation;
 
-use crate::oracle::Broken;
+use crate::campaign::Coverage as _;
+use crate::campaign::Report;
 use crate::sim::quietly;
 
 pub use self::coverage::Coverage;
@@ -50,27 +50,15 @@ pub use self::schedule::Plan;
 pub use self::schedule::Schedule;
 pub use self::schedule::Step;
 pub use self::schedule::Work;
-pub use self::shrinking::shrink_while;
 
 use self::ledger::Ledger;
 use self::world::World;
-
-/// What a run came to.
-#[derive(Clone, Debug)]
-pub struct Report {
-    /// What contradicts the design, if anything does.
-    pub broken: Option<Broken>,
-    /// A hash over everything that was done and told, and when.
-    pub hash: u64,
-    /// What happened, line by line, where that was asked for.
-    pub story: Vec<String>,
-}
 
 /// How much virtual time a run may take.
 const LIMIT: Duration = Duration::from_secs(4 * 3_600);
 
 /// Runs a schedule. `tells` says whether somebody wants to read what happens.
-pub fn run(schedule: &Schedule, coverage: &mut Coverage, tells: bool) -> Report {
+fn run(schedule: &Schedule, coverage: &mut Coverage, tells: bool) -> Report {
     let mut ledger = None;
     let (own, plan) = (&mut ledger, schedule.plan.clone());
     let played = quietly(|| {
@@ -89,14 +77,4 @@ pub fn run(schedule: &Schedule, coverage: &mut Coverage, tells: bool) -> Report 
         known.tell(&format!("!! {broken}"));
     }
     Report { broken, hash: known.hasher.finish(), story: known.story.take().unwrap_or_default() }
-}
-
-/// The smallest schedule that was found with acts of this one and breaks the same rule.
-#[must_use]
-pub fn shrink(schedule: &Schedule) -> Schedule {
-    let rule = |schedule: &Schedule| run(schedule, &mut Coverage::default(), false).broken.map(|broken| broken.rule);
-    match rule(schedule) {
-        Some(wanted) => shrink_while(schedule, |candidate| rule(candidate) == Some(wanted)),
-        None => schedule.clone(),
-    }
 }

@@ -4,6 +4,10 @@ use core::time::Duration;
 
 use reattach_driver::testing::Direction;
 
+use super::coverage::Coverage;
+use super::run;
+use crate::campaign;
+use crate::campaign::Report;
 use crate::sim::Chance;
 
 /// How everything is set up.
@@ -198,10 +202,12 @@ pub struct Schedule {
     pub steps: Vec<Step>,
 }
 
-impl Schedule {
-    /// The schedule of a seed.
-    #[must_use]
-    pub fn of(seed: u64) -> Self {
+impl campaign::Schedule for Schedule {
+    const SIMULATOR: &'static str = "simulate_hub";
+    const TWICE: u64 = 100;
+    type Coverage = Coverage;
+
+    fn of(seed: u64) -> Self {
         let chance = &mut Chance::new(seed);
         let plan = plan(chance);
         // Which kinds of faults and of work there are is drawn too: what hides behind one is seen without it.
@@ -217,17 +223,25 @@ impl Schedule {
         Self { seed, plan, steps }
     }
 
-    /// The same with the acts of these numbers only.
-    #[must_use]
-    pub fn only(mut self, numbers: &[u32]) -> Self {
+    fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    fn plan(&self) -> String {
+        format!("{:?}", self.plan)
+    }
+
+    fn numbers(&self) -> Vec<u32> {
+        self.steps.iter().map(|step| step.number).collect()
+    }
+
+    fn only(mut self, numbers: &[u32]) -> Self {
         self.steps.retain(|step| numbers.contains(&step.number));
         self
     }
 
-    /// The numbers of its acts.
-    #[must_use]
-    pub fn numbers(&self) -> Vec<u32> {
-        self.steps.iter().map(|step| step.number).collect()
+    fn run(&self, coverage: &mut Coverage, tells: bool) -> Report {
+        run(self, coverage, tells)
     }
 }
 

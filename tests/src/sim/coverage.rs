@@ -20,6 +20,8 @@ use reattach_core::server::Server;
 use super::schedule::Act;
 use super::schedule::Back;
 use super::schedule::Hostility;
+use super::sums::Sums;
+use crate::campaign;
 
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$word:meta])* $variant:ident,)+ }) => {
@@ -217,6 +219,8 @@ pub struct Coverage {
     told: BTreeMap<Told, u64>,
     /// Texts that were lost or damaged.
     pub damaged: u64,
+    /// What was done.
+    pub sums: Sums,
 }
 
 /// Where a client stands.
@@ -329,9 +333,10 @@ impl Coverage {
         };
         *self.told.entry(Told::Refused(what)).or_default() += 1;
     }
+}
 
-    /// What others have reached too.
-    pub fn merge(&mut self, other: &Self) {
+impl campaign::Coverage for Coverage {
+    fn merge(&mut self, other: &Self) {
         let cells = self.client.as_flattened_mut().iter_mut().chain(self.server.as_flattened_mut());
         let others = other.client.as_flattened().iter().chain(other.server.as_flattened());
         cells.zip(others).for_each(|(cell, other)| *cell += other);
@@ -342,10 +347,10 @@ impl Coverage {
             *self.told.entry(*what).or_default() += count;
         }
         self.damaged += other.damaged;
+        self.sums.add(&other.sums);
     }
 
-    /// Everything that was reached, in words, with how often.
-    pub fn reached(&self) -> Vec<(String, u64)> {
+    fn reached(&self) -> Vec<(String, u64)> {
         let mut reached = Vec::new();
         for state in ClientState::ALL {
             let counts = ClientEvent::ALL.iter().map(|event| (event, self.client[*state as usize][*event as usize]));
@@ -361,10 +366,15 @@ impl Coverage {
         reached
     }
 
-    /// What was not reached and can be.
-    pub fn missing(&self) -> Vec<String> {
+    fn missing(&self) -> Vec<String> {
         let reached: BTreeMap<String, u64> = self.reached().into_iter().collect();
         everything().into_iter().filter(|mark| !reached.contains_key(mark) && !is_impossible(mark)).collect()
+    }
+
+    fn summary(&self) -> String {
+        let is_told = |what: &str| what.starts_with("act ") || what.starts_with("told ");
+        let reached = self.reached().into_iter().filter(|(what, _)| is_told(what));
+        self.sums.to_string() + &reached.map(|(what, count)| format!("{count:>10}       {what}\n")).collect::<String>()
     }
 }
 

@@ -5,7 +5,7 @@
 //! the next; the [`oracle`](crate::oracle) hears everything. Then the faults stop, everybody must be told what they wait for
 //! within a bounded time, both sides must agree, everybody leaves, and nothing of them may stay.
 //!
-//! A schedule that contradicts the design is made small by leaving acts out ([`shrink`]); it is named by its seed and the
+//! A schedule that contradicts the design is made small by leaving acts out ([`shrink`](crate::campaign::shrink)); it is named by its seed and the
 //! numbers of the acts that are left, and replays with `simulate --seed N --only 3,7`.
 
 mod acting;
@@ -16,8 +16,8 @@ mod coverage;
 mod ending;
 mod outputs;
 mod schedule;
-mod shrinking;
 mod strangers;
+mod sums;
 mod wires;
 mod world;
 
@@ -27,6 +27,7 @@ use std::panic;
 use std::panic::AssertUnwindSafe;
 use std::sync::Once;
 
+use crate::campaign::Report;
 use crate::oracle::Broken;
 
 pub use self::chance::Chance;
@@ -46,37 +47,18 @@ pub use self::schedule::Post;
 pub use self::schedule::Schedule;
 pub use self::schedule::Way;
 pub use self::schedule::Who;
-pub use self::shrinking::shrink;
-pub use self::shrinking::shrink_while;
+pub use self::sums::Sums;
 
 use self::world::World;
 
-/// What a run came to.
-#[derive(Clone, Debug)]
-pub struct Report {
-    /// What contradicts the design, if anything does.
-    pub broken: Option<Broken>,
-    /// A hash over everything that was written and told, and when.
-    pub hash: u64,
-    /// Events.
-    pub steps: u64,
-    /// Texts that were written.
-    pub texts: u64,
-    /// Messages sent and handed over; outcomes delivered, rejected, not delivered, unknown.
-    pub counts: [u64; 6],
-    /// What happened, line by line, where that was asked for.
-    pub story: Vec<String>,
-}
-
 /// Runs a schedule. `tells` says whether somebody wants to read what happens.
-pub fn run(schedule: &Schedule, coverage: &mut Coverage, tells: bool) -> Report {
+fn run(schedule: &Schedule, coverage: &mut Coverage, tells: bool) -> Report {
     let mut world = World::new(schedule, coverage, tells);
     let played = quietly(|| world.play());
     let hash = world.hasher.finish();
-    let counts = world.oracle.counts();
-    let (steps, texts) = (world.steps, world.texts);
+    world.coverage.sums.add(&Sums { steps: world.steps, texts: world.texts, messages: world.oracle.counts() });
     let story = world.story.take().unwrap_or_default();
-    Report { broken: played.err(), hash, steps, texts, counts, story }
+    Report { broken: played.err(), hash, story }
 }
 
 /// Turns a panic into a contradiction, without a word on the terminal: a run that fails is played again and again until it is

@@ -17,6 +17,10 @@ use reattach_core::time::Rate;
 
 use super::chance::Chance;
 use super::chance::mix;
+use super::coverage::Coverage;
+use super::run;
+use crate::campaign;
+use crate::campaign::Report;
 
 /// A schedule.
 #[derive(Clone, Debug)]
@@ -286,9 +290,12 @@ const KINDS: [(u64, Kind); 15] = [
     (35, Kind::Hints),
 ];
 
-impl Schedule {
-    /// The schedule of a seed.
-    pub fn of(seed: u64) -> Self {
+impl campaign::Schedule for Schedule {
+    const SIMULATOR: &'static str = "simulate";
+    const TWICE: u64 = 1_000;
+    type Coverage = Coverage;
+
+    fn of(seed: u64) -> Self {
         let mut chance = Chance::new(seed);
         let mut plan = Plan::draw(&mut chance);
         let mut kinds = Vec::new();
@@ -313,30 +320,39 @@ impl Schedule {
             acts.push((number, Duration::from_millis(at), act));
         }
         acts.sort_by_key(|(number, at, _)| (*at, *number));
-        plan.poison = Self::draw_poison(seed, &acts);
+        plan.poison = draw_poison(seed, &acts);
         Self { seed, plan, acts }
     }
 
-    /// In every tenth schedule one of the messages, the first of those that an act sends.
-    fn draw_poison(seed: u64, acts: &[(u32, Duration, Act)]) -> Option<u32> {
-        let drawn = mix(seed, 0x0070_6f69_736f_6e00);
-        let sends: Vec<u32> =
-            acts.iter().filter(|(.., act)| matches!(act, Act::Send(..))).map(|(number, ..)| *number).collect();
-        let index = usize::try_from(drawn / 10).ok()?.checked_rem(sends.len())?;
-        drawn.is_multiple_of(10).then(|| sends[index] * 8)
+    fn seed(&self) -> u64 {
+        self.seed
     }
 
-    /// The same with some of its acts only, named by their numbers.
-    #[must_use]
-    pub fn only(mut self, numbers: &[u32]) -> Self {
+    fn plan(&self) -> String {
+        format!("{:?}", self.plan)
+    }
+
+    fn numbers(&self) -> Vec<u32> {
+        self.acts.iter().map(|(number, ..)| *number).collect()
+    }
+
+    fn only(mut self, numbers: &[u32]) -> Self {
         self.acts.retain(|(number, ..)| numbers.contains(number));
         self
     }
 
-    /// The numbers of its acts.
-    pub fn numbers(&self) -> Vec<u32> {
-        self.acts.iter().map(|(number, ..)| *number).collect()
+    fn run(&self, coverage: &mut Coverage, tells: bool) -> Report {
+        run(self, coverage, tells)
     }
+}
+
+/// In every tenth schedule one of the messages, the first of those that an act sends.
+fn draw_poison(seed: u64, acts: &[(u32, Duration, Act)]) -> Option<u32> {
+    let drawn = mix(seed, 0x0070_6f69_736f_6e00);
+    let sends: Vec<u32> =
+        acts.iter().filter(|(.., act)| matches!(act, Act::Send(..))).map(|(number, ..)| *number).collect();
+    let index = usize::try_from(drawn / 10).ok()?.checked_rem(sends.len())?;
+    drawn.is_multiple_of(10).then(|| sends[index] * 8)
 }
 
 fn millis(chance: &mut Chance, choices: &[u64]) -> Duration {
