@@ -11,9 +11,7 @@ use reattach_core::client::Status;
 use reattach_core::connection::Incoming;
 use reattach_core::error::ApiMisuse;
 use reattach_core::id::ConnectionId;
-use reattach_core::outcome::NotDelivered;
 use reattach_core::outcome::Outcome;
-use reattach_core::outcome::Unknown;
 use reattach_core::server;
 use reattach_core::server::Server;
 
@@ -21,6 +19,8 @@ use super::schedule::Act;
 use super::schedule::Back;
 use super::schedule::Hostility;
 use super::sums::Sums;
+use super::told::TOLD;
+use super::told::Told;
 use crate::campaign;
 
 macro_rules! words {
@@ -188,28 +188,6 @@ words! {
     }
 }
 
-/// What an application was told of a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Told {
-    Delivered,
-    Rejected,
-    NotDelivered(NotDelivered),
-    Unknown(Unknown),
-    Refused(&'static str),
-}
-
-impl Told {
-    fn words(self) -> String {
-        match self {
-            Self::Delivered => String::from("told Delivered"),
-            Self::Rejected => String::from("told Rejected"),
-            Self::NotDelivered(reason) => format!("told NotDelivered {reason:?}"),
-            Self::Unknown(reason) => format!("told Unknown {reason:?}"),
-            Self::Refused(what) => format!("told {what}"),
-        }
-    }
-}
-
 /// What has been reached, and how often.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Coverage {
@@ -308,30 +286,12 @@ impl Coverage {
 
     /// What an application is told of a message, by its reason.
     pub(super) fn told(&mut self, outcome: &Outcome) {
-        let what = match outcome {
-            Outcome::Delivered => Told::Delivered,
-            Outcome::Rejected { .. } => Told::Rejected,
-            Outcome::NotDelivered { reason } => Told::NotDelivered(*reason),
-            Outcome::Unknown { reason } => Told::Unknown(*reason),
-        };
-        *self.told.entry(what).or_default() += 1;
+        *self.told.entry(Told::outcome(outcome)).or_default() += 1;
     }
 
     /// A send that was refused.
     pub(super) fn refused(&mut self, error: ApiMisuse) {
-        let what = match error {
-            ApiMisuse::QueueFull => "refused QueueFull",
-            ApiMisuse::TooLarge { .. } => "refused TooLarge",
-            ApiMisuse::Ended => "refused Ended",
-            ApiMisuse::UnknownConnection => "refused UnknownConnection",
-            ApiMisuse::IdInUse
-            | ApiMisuse::NotAttached
-            | ApiMisuse::UnknownMessage
-            | ApiMisuse::Undecidable
-            | ApiMisuse::ReservedCode(_)
-            | _ => "refused otherwise",
-        };
-        *self.told.entry(Told::Refused(what)).or_default() += 1;
+        *self.told.entry(Told::refusal(error)).or_default() += 1;
     }
 }
 
@@ -491,46 +451,6 @@ const fn kind_of_act(act: &Act) -> &'static str {
         Act::StaleInput(..) => "StaleInput",
     }
 }
-
-/// What applications can be told of a message that they send.
-const TOLD: [&str; 36] = [
-    "Delivered",
-    "Rejected",
-    "NotDelivered Attempts",
-    "NotDelivered Cancelled",
-    "NotDelivered Closed",
-    "NotDelivered Deadline",
-    "NotDelivered Ended",
-    "NotDelivered Expired",
-    "NotDelivered Forgotten",
-    "NotDelivered Shutdown",
-    "NotDelivered Superseded",
-    "NotDelivered TooLarge",
-    "NotDelivered TooOld",
-    "NotDelivered Unavailable",
-    "NotDelivered Unreachable",
-    "NotDelivered Voided",
-    "Unknown Abandoned",
-    "Unknown Closed",
-    "Unknown Ended",
-    "Unknown EpochEnded",
-    "Unknown Expired",
-    "Unknown InHands",
-    "Unknown NoReceipt",
-    "Unknown ReceiptNotFinal",
-    "Unknown ReceiptUnclear",
-    "Unknown Resent",
-    "Unknown Restored",
-    "Unknown Shutdown",
-    "Unknown Superseded",
-    "Unknown Unreachable",
-    "Unknown VoidUnanswered",
-    "refused Ended",
-    "refused QueueFull",
-    "refused TooLarge",
-    "refused UnknownConnection",
-    "refused otherwise",
-];
 
 fn is_impossible(mark: &str) -> bool {
     IMPOSSIBLE.iter().any(|(pattern, _)| {

@@ -18,6 +18,7 @@ mod outputs;
 mod schedule;
 mod strangers;
 mod sums;
+mod told;
 mod wires;
 mod world;
 
