@@ -111,6 +111,6 @@ impl Rpc {
     pub(super) fn complain(&mut self, code: i64, id: Option<&str>, problem: &'static str) {
         self.note_malformed(problem);
         let error = ErrorObject::new(code, problem);
-        self.say(Payload::of_known_parts(&text::response(id, Err(&error))));
+        self.say(Unsent::response(Payload::of_known_parts(&text::response(id, Err(&error)))));
     }
 }

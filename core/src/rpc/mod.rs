@@ -101,7 +101,7 @@ pub struct Rpc {
     serving: Serving,
     queue: Queue,
     /// Answers that were sent and have no outcome.
-    answers: BTreeMap<MessageId, Payload>,
+    answers: BTreeMap<MessageId, Unsent>,
     /// How the connection ended.
     ended: Option<Arc<str>>,
     stats: Stats,
@@ -242,6 +242,7 @@ impl Rpc {
     }
 
     /// Tells how far a request of the other side has come, where there is room to say so. Its sender goes on waiting for it.
+    /// Steps come in order, and each once or not at all: where this side has stopped trying, what may have come is not said again.
     ///
     /// # Errors
     ///
@@ -250,8 +251,8 @@ impl Rpc {
         self.clock.advance(now);
         let id = self.serving.id(asked).ok_or(RpcMisuse::NotWaiting)?;
         call::check_depth(value)?;
-        let payload = text::progress(id, value);
-        self.say(payload);
+        let progress = Unsent::progress(text::progress(id, value));
+        self.say(progress);
         Ok(())
     }
 
@@ -271,7 +272,7 @@ impl Rpc {
                 }
                 // It is complete already where there is no request in it, and so nobody waits.
                 if let Some(payload) = self.serving.end_batch(batch) {
-                    self.say(payload);
+                    self.say(Unsent::response(payload));
                 }
             }
             Text::BadBatch(problem) => self.complain(ErrorObject::INVALID_REQUEST, None, problem),
@@ -287,7 +288,7 @@ impl Rpc {
             Ok(message) if unsent.channel == Channel::Calls => {
                 self.pending.sent(message, unsent.requests, unsent.notifications);
             }
-            Ok(message) => _ = self.answers.insert(message, unsent.payload),
+            Ok(message) => _ = self.answers.insert(message, unsent),
             Err(ApiMisuse::QueueFull) => self.queue.put_back(unsent),
             Err(misuse) if unsent.channel == Channel::Calls => {
                 if unsent.notifications > 0 {
@@ -321,12 +322,15 @@ impl Rpc {
         if let Some(answer) = self.answers.remove(message) {
             // This side has only stopped trying. Who has it by now drops it when it comes again. Any other end is the message's own:
             // what was lost as often as it may be, or is too large, does not become better by being said again.
-            let has_given_up = matches!(
-                outcome,
-                Outcome::NotDelivered { reason: NotDelivered::Unreachable }
-                    | Outcome::Unknown { reason: Unknown::Unreachable }
-            );
-            if has_given_up {
+            let is_said_again = match outcome {
+                Outcome::NotDelivered { reason: NotDelivered::Unreachable } => true,
+                Outcome::Unknown { reason: Unknown::Unreachable } => answer.is_idempotent,
+                Outcome::Delivered
+                | Outcome::Rejected { .. }
+                | Outcome::NotDelivered { .. }
+                | Outcome::Unknown { .. } => false,
+            };
+            if is_said_again {
                 self.queue.say_again(answer);
             }
         }
@@ -335,7 +339,7 @@ impl Rpc {
                 Outcome::Delivered => match self.pending.delivered(id) {
                     Delivered::Well => continue,
                     Delivered::InVain => {
-                        self.say(text::cancel(id));
+                        self.say(Unsent::response(text::cancel(id)));
                         continue;
                     }
                     Delivered::TooEarly => Failure::EpochEnded,
@@ -345,7 +349,7 @@ impl Rpc {
                 Outcome::Unknown { reason } => {
                     self.fail(id, Failure::Unknown(*reason));
                     // The other side may be working on it.
-                    self.say(text::cancel(id));
+                    self.say(Unsent::response(text::cancel(id)));
                     continue;
                 }
             };
@@ -472,7 +476,7 @@ impl Rpc {
             Leftover::Served
                 if matches!(failure, Failure::Cancelled | Failure::TimedOut { .. } | Failure::Idle { .. }) =>
             {
-                self.say(text::cancel(id));
+                self.say(Unsent::response(text::cancel(id)));
             }
             Leftover::Served | Leftover::Nothing => {}
         }
@@ -480,8 +484,8 @@ impl Rpc {
     }
 
     /// Says something that nobody waits for, where there is room.
-    fn say(&mut self, payload: Payload) {
-        if self.ended.is_none() && !self.queue.say(payload) {
+    fn say(&mut self, unsent: Unsent) {
+        if self.ended.is_none() && !self.queue.say(unsent) {
             self.stats.unsaid += 1;
         }
     }

@@ -15,6 +15,10 @@ use crate::wire::Payload;
 /// A message that was not sent yet.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Unsent {
+    /// Its place: what waits goes out in this order, also what has to be said again.
+    number: u64,
+    /// Whether it does no harm where it comes twice.
+    pub(super) is_idempotent: bool,
     pub(super) channel: Channel,
     /// The requests in it, and how many of them have not ended.
     pub(super) requests: Vec<RequestId>,
@@ -27,7 +31,21 @@ pub(super) struct Unsent {
 
 impl Unsent {
     pub(super) const fn response(payload: Payload) -> Self {
-        Self { channel: Channel::Responses, requests: Vec::new(), waiting: 0, notifications: 0, within: None, payload }
+        Self {
+            number: 0,
+            is_idempotent: true,
+            channel: Channel::Responses,
+            requests: Vec::new(),
+            waiting: 0,
+            notifications: 0,
+            within: None,
+            payload,
+        }
+    }
+
+    /// How far a request has come. Said a second time it would tell of a step back.
+    pub(super) fn progress(payload: Payload) -> Self {
+        Self { is_idempotent: false, ..Self::response(payload) }
     }
 
     pub(super) fn calls(
@@ -36,7 +54,8 @@ impl Unsent {
         within: Option<Duration>,
         payload: Payload,
     ) -> Self {
-        Self { channel: Channel::Calls, waiting: requests.len(), requests, notifications, within, payload }
+        let waiting = requests.len();
+        Self { channel: Channel::Calls, waiting, requests, notifications, within, ..Self::response(payload) }
     }
 }
 
@@ -53,6 +72,11 @@ impl Way {
         let held = || self.unsent.iter().map(|unsent| unsent.payload.len() as u64).sum::<u64>();
         self.unsent.len() < count && held() < bytes
     }
+
+    fn insert(&mut self, unsent: Unsent) {
+        let place = self.unsent.partition_point(|other| other.number < unsent.number);
+        self.unsent.insert(place, unsent);
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -67,6 +91,7 @@ pub(super) struct Queue {
     max_answers: usize,
     /// How many bytes may wait each way.
     max_bytes: u64,
+    numbers: u64,
 }
 
 impl Queue {
@@ -79,6 +104,7 @@ impl Queue {
             handed_out: None,
             max_answers,
             max_bytes,
+            numbers: 0,
         }
     }
 
@@ -89,15 +115,17 @@ impl Queue {
         }
     }
 
-    pub(super) fn push(&mut self, unsent: Unsent) {
+    pub(super) fn push(&mut self, mut unsent: Unsent) {
+        self.numbers += 1;
+        unsent.number = self.numbers;
         self.way(unsent.channel).unsent.push_back(unsent);
     }
 
     /// Queues something that nobody waits for, behind the answers. Returns whether there was room.
-    pub(super) fn say(&mut self, payload: Payload) -> bool {
+    pub(super) fn say(&mut self, unsent: Unsent) -> bool {
         let has_room = self.answers.has_room(self.max_answers, self.max_bytes);
         if has_room {
-            self.push(Unsent::response(payload));
+            self.push(unsent);
         }
         has_room
     }
@@ -133,9 +161,9 @@ impl Queue {
         });
     }
 
-    /// Answers that have to be said again, ahead of the others.
-    pub(super) fn say_again(&mut self, payload: Payload) {
-        self.answers.unsent.push_front(Unsent::response(payload));
+    /// Something has to be said again: ahead of what came after it, and behind what came before.
+    pub(super) fn say_again(&mut self, unsent: Unsent) {
+        self.way(unsent.channel).insert(unsent);
     }
 
     /// The next thing to do.
@@ -168,7 +196,7 @@ impl Queue {
     pub(super) fn put_back(&mut self, unsent: Unsent) {
         let way = self.way(unsent.channel);
         way.is_blocked = true;
-        way.unsent.push_front(unsent);
+        way.insert(unsent);
     }
 
     pub(super) fn unblock(&mut self) {
