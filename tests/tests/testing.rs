@@ -463,3 +463,43 @@ fn whoever_waits_for_room_is_woken_when_a_place_comes_free_without_a_word() {
         drop(in_hands);
     });
 }
+
+#[test]
+fn what_is_read_and_written_in_pieces_arrives_whole() {
+    Simulation::new(1).run(async |net| {
+        let (client, connection, _server) = pair(&net, ServerConfig::new()).await;
+        net.set_piece(3);
+        let large = "x".repeat(5_000);
+
+        client.send(Payload::new(&large).unwrap()).await.unwrap();
+        let received = connection.recv().await.unwrap();
+
+        assert_eq!(received.payload().parse::<String>().unwrap(), large);
+        let is_carried = |incident: &Incident| matches!(incident.what, Happening::Carried { bytes, .. } if bytes <= 3);
+        assert!(net.incidents().iter().filter(|incident| is_carried(incident)).count() > 2_000);
+    });
+}
+
+// L9
+#[test]
+fn a_clock_that_leaps_costs_nothing_but_what_its_time_is_up_for() {
+    Simulation::new(1).run(async |net| {
+        let (home, there) = (net.at("home"), net.at("there"));
+        let server = there.bind("server.test:80", ServerConfig::new()).await.unwrap();
+        let client = home.connect(URL, tireless()).await.unwrap();
+        let connection = server.accept().await.unwrap();
+        let before = (home.now(), there.now(), net.elapsed());
+
+        home.leap(Duration::from_secs(3_600));
+
+        assert_eq!((home.now(), there.now()), (before.0 + Duration::from_secs(3_600), before.1));
+        assert_eq!(net.elapsed(), before.2);
+        send(&client, 7).await;
+        assert_eq!(value_of(&connection.recv().await.unwrap()), 7);
+        there.leap(Duration::from_secs(3_600));
+        net.sleep(Duration::from_secs(60)).await;
+        send(&client, 8).await;
+        assert_eq!(value_of(&connection.recv().await.unwrap()), 8);
+        assert_eq!(client.state(), ConnectionState::Attached);
+    });
+}

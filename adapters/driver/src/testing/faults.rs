@@ -36,6 +36,10 @@ struct Fault {
     cut_after: [Option<u64>; 2],
     carried: [u64; 2],
     delay: Option<RangeInclusive<Duration>>,
+    /// How many bytes one read or write takes at most.
+    piece: Option<usize>,
+    /// How far clocks are ahead.
+    ahead: Duration,
 }
 
 /// Near enough for tests that are easy to follow, and unequal enough that seeds differ in who comes first.
@@ -67,7 +71,15 @@ impl Faults {
         self.of(scope).delay = Some(delay);
     }
 
-    /// Ends the faults of a scope; delays stay, for they are none.
+    pub(super) fn set_piece(&mut self, scope: &Scope, most: usize) {
+        self.of(scope).piece = Some(most.max(1));
+    }
+
+    pub(super) fn leap(&mut self, scope: &Scope, by: Duration) {
+        self.of(scope).ahead += by;
+    }
+
+    /// Ends the faults of a scope; delays, pieces and clocks stay, for they are none.
     pub(super) fn heal(&mut self, scope: &Scope) {
         for (_, fault) in self.0.iter_mut().filter(|(of, _)| scope.covers(of)) {
             (fault.is_stalled, fault.is_refusing, fault.cut_after) = ([false; 2], false, [None; 2]);
@@ -108,5 +120,15 @@ impl Faults {
     /// What is set for the place itself goes before what is set everywhere.
     pub(super) fn delay(&self, scope: &Scope) -> RangeInclusive<Duration> {
         self.at(scope).filter_map(|fault| fault.delay.clone()).last().unwrap_or(DELAY)
+    }
+
+    /// How many bytes one read or write takes at most.
+    pub(super) fn piece(&self, scope: &Scope) -> usize {
+        self.at(scope).filter_map(|fault| fault.piece).min().unwrap_or(usize::MAX)
+    }
+
+    /// How far the clock of a place is ahead.
+    pub(super) fn ahead(&self, scope: &Scope) -> Duration {
+        self.at(scope).map(|fault| fault.ahead).sum()
     }
 }

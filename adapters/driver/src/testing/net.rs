@@ -117,10 +117,10 @@ impl Net {
         self.world.timers.elapsed()
     }
 
-    /// The virtual time as the machines have it.
+    /// The virtual time as the machines here have it.
     #[must_use]
     pub fn now(&self) -> Instant {
-        self.world.timers.now()
+        self.world.now(&self.scope)
     }
 
     /// A number that the seed determines: for choices of the test's own, such as when to cut.
@@ -175,6 +175,19 @@ impl Net {
     /// 15 ms.
     pub fn set_delay(&self, delay: RangeInclusive<Duration>) {
         self.world.with_network(|network| network.faults.set_delay(&self.scope, delay));
+    }
+
+    /// How many bytes one read or write takes: from here on each time a number that the seed draws, from 1 to this. Default
+    /// [`usize::MAX`]: as many as there are and find room. A WebSocket handshake of more than 64 pieces, with less than 128 bytes in
+    /// each on average, is taken for an attack and refused.
+    pub fn set_piece(&self, most: usize) {
+        self.world.with_network(|network| network.faults.set_piece(&self.scope, most));
+    }
+
+    /// Has the clocks here leap ahead by so much, as that of a computer that was asleep does: those of all places where this is the
+    /// whole network. Timers that are set by then go off when they would have, which is late; [`Net::elapsed`] goes on as it did.
+    pub fn leap(&self, by: Duration) {
+        self.world.with_network(|network| network.faults.leap(&self.scope, by));
     }
 
     /// What has happened on the network, the newest 10,000 incidents. Two runs of the same test with the same seed have the

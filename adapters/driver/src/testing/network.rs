@@ -78,6 +78,14 @@ impl Network {
         self.rng.between(*delay.start(), *delay.end())
     }
 
+    /// How many bytes one read or write takes this time.
+    fn piece(&mut self, scope: &Scope) -> usize {
+        match self.faults.piece(scope) {
+            usize::MAX => usize::MAX,
+            most => 1 + usize::try_from(self.rng.next_u64() % most as u64).unwrap_or(0),
+        }
+    }
+
     fn due(&mut self, number: u64) -> Instant {
         let scope = self.stream(number).scope.clone();
         self.timers.now() + self.delay(&scope)
@@ -199,8 +207,11 @@ impl Network {
         }
         let left = self.faults.left(&scope, direction);
         let most = left.map_or(usize::MAX, |left| usize::try_from(left).unwrap_or(usize::MAX));
+        let most = most.min(self.piece(&scope));
+        let way = self.stream(number).way(direction);
         let bytes = way.take(buf, most);
-        self.wakers.extend(way.writer.take());
+        let writer = way.writer.take();
+        self.wakers.extend(writer);
         if bytes > 0 {
             self.note(Happening::Carried { stream: number, direction, bytes });
         }
@@ -235,7 +246,9 @@ impl Network {
             return Poll::Pending;
         }
         let due = self.due(number);
-        let bytes = self.stream(number).way(direction).put(buf, due);
+        let scope = self.stream(number).scope.clone();
+        let most = self.piece(&scope).min(buf.len());
+        let bytes = self.stream(number).way(direction).put(&buf[..most], due);
         self.rouse(number);
         Poll::Ready(Ok(bytes))
     }

@@ -52,6 +52,11 @@ impl World {
         })
     }
 
+    /// The time on the clock of a place.
+    pub(super) fn now(&self, scope: &Scope) -> Instant {
+        self.timers.now() + self.with_network(|network| network.faults.ahead(scope))
+    }
+
     /// Does something with the network, and then wakes whom that concerns.
     pub(super) fn with_network<T>(&self, act: impl FnOnce(&mut Network) -> T) -> T {
         let mut network = self.network.lock().unwrap_or_else(PoisonError::into_inner);
@@ -105,7 +110,7 @@ impl Runtime for Place {
     }
 
     fn now(&self) -> Instant {
-        self.world.timers.now()
+        self.world.now(&self.scope)
     }
 
     fn entropy(&self, bytes: &mut [u8]) {
