@@ -9,7 +9,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
-use std::time::Duration;
 
 use async_tungstenite::tungstenite::Message;
 use reattach_core::id::MessageId;
@@ -18,19 +17,18 @@ use reattach_core::link::Lanes;
 use reattach_core::outcome::Outcome;
 use reattach_core::reconnect::OpenError;
 use reattach_core::server::Answer;
-use reattach_core::time::Instant;
 use reattach_core::wire::CloseCode;
 use reattach_core::wire::Token;
 use tracing::Instrument as _;
 use tracing::Span;
 
+use crate::alarm::Alarm;
 use crate::closing::Closing;
 use crate::machine::Machine;
 use crate::machine::Output;
 use crate::meter::Meter;
 use crate::runtime::Runtime;
 use crate::runtime::Task;
-use crate::runtime::Timer;
 use crate::shared::Shared;
 use crate::socket::Frame;
 use crate::socket::Socket;
@@ -66,9 +64,8 @@ pub(crate) struct Driver<M: Machine, O: Outside> {
     /// The live transport; for a moment also the one that is being replaced.
     sockets: Vec<(TransportId, Socket)>,
     opening: Option<(TransportId, Task<Result<Opened, OpenError>>)>,
-    timer: Box<dyn Timer>,
-    /// What the timer is set for: the time at which there is something to do, or a sooner one.
-    set_for: Option<Instant>,
+    /// Set for the time at which there is something to do, or a sooner one.
+    alarm: Alarm,
     news: News,
     outputs: Vec<Output<M::Event>>,
     meter: Meter,
@@ -90,20 +87,17 @@ const READS: usize = 64;
 const READ_BYTES: usize = 512 * 1024;
 /// The most rounds of a turn before it gives way.
 const ROUNDS: usize = 8;
-/// The longest that a timer is set for, so that one which stops while the computer sleeps is late by no more than this.
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 impl<M: Machine, O: Outside> Driver<M, O> {
     pub(crate) fn spawn(shared: Arc<Shared<M>>, runtime: &Arc<dyn Runtime>, closing: Arc<Closing>, outside: O) {
-        let (timer, span) = (runtime.timer(), outside.span());
+        let (alarm, span) = (Alarm::new(runtime.timer()), outside.span());
         let driver = Self {
             shared,
             outside: Some(outside),
             closing,
             sockets: Vec::new(),
             opening: None,
-            timer,
-            set_for: None,
+            alarm,
             news: News::default(),
             outputs: Vec::new(),
             meter: Meter::new(M::SIDE),
@@ -259,11 +253,13 @@ impl<M: Machine, O: Outside> Driver<M, O> {
         }
         self.meter.measure(|| state.machine.stats(), state.machine.is_attached());
         let wake_at = state.poll_timeout();
-        state.armed = self.set_for.filter(|at| *at > now).into_iter().chain(wake_at).min();
+        state.armed = self.alarm.set_for().filter(|at| *at > now).into_iter().chain(wake_at).min();
         let woken = std::mem::take(&mut state.woken);
         drop(guard);
         woken.wake();
-        self.arm(wake_at, now);
+        if let Some(at) = wake_at {
+            self.alarm.arm(at, now);
+        }
         if has_changed {
             self.shared.notify_all();
         } else {
@@ -323,21 +319,11 @@ impl<M: Machine, O: Outside> Driver<M, O> {
         if has_delivery {
             self.shared.delivery.notify(usize::MAX);
         }
-        self.arm(wake_at, now);
+        if let Some(at) = wake_at {
+            self.alarm.arm(at, now);
+        }
         // What is taken later may hold up what waits behind it.
         has_delivery || wake_at.is_some()
-    }
-
-    /// Has this task woken at a time, or sooner. Deadlines are put off with every message, and setting a runtime's timer costs
-    /// more than being woken once for nothing: a later time is set when the sooner one has come. A time that has passed and has
-    /// not woken anybody was slept through, by a runtime whose timers stop with the computer.
-    fn arm(&mut self, at: Option<Instant>, now: Instant) {
-        let is_sooner = |at: &Instant| self.set_for.is_none_or(|set_for| *at < set_for || set_for <= now);
-        if let Some(at) = at.filter(is_sooner) {
-            let at = at.min(now + LONGEST_WAIT);
-            self.set_for = Some(at);
-            self.timer.set(at - now);
-        }
     }
 
     /// Does what the machine wants.
@@ -419,10 +405,9 @@ impl<M: Machine, O: Outside> Future for Driver<M, O> {
                 return Poll::Ready(());
             }
             // The clock was looked at in the turn; the timer only wakes.
-            if this.set_for.is_none() || this.timer.poll_elapsed(cx).is_pending() {
+            if this.alarm.poll(cx).is_pending() {
                 return Poll::Pending;
             }
-            this.set_for = None;
         }
     }
 }

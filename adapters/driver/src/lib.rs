@@ -26,6 +26,7 @@
 
 #![forbid(unsafe_code)]
 
+mod alarm;
 mod byte_stream;
 mod client;
 pub mod clock;

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
+mod asleep;
 mod ends;
 mod fixture;
 mod outages;

@@ -111,7 +111,7 @@ impl HubFeed {
     fn change_under_lock(&self, woken: &mut Woken, change: impl FnOnce(&mut State)) {
         let mut state = self.hub.lock();
         change(&mut state);
-        let after = state.settle();
+        let after = state.settle(self.hub.runtime.now());
         drop(state);
         let hub = Arc::clone(&self.hub);
         woken.then.push(Box::new(move || hub.finish(after)));

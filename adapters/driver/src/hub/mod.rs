@@ -31,6 +31,8 @@ use reattach_core::server::Peer;
 use reattach_core::session::SessionMisuse;
 use reattach_core::time::Instant;
 
+use crate::alarm;
+use crate::alarm::Alarm;
 use crate::connection::Connection;
 use crate::events::Events;
 use crate::events::Subscription;
@@ -41,7 +43,6 @@ use crate::requests::IncomingCall;
 use crate::requests::Router;
 use crate::runtime::Runtime;
 use crate::runtime::Task;
-use crate::runtime::Timer;
 use crate::server::Server;
 use crate::shared::Shared;
 
@@ -230,7 +231,7 @@ impl HubShared {
         let now = self.runtime.now();
         let mut state = self.lock();
         let result = change(&mut state, now);
-        let after = state.settle();
+        let after = state.settle(now);
         drop(state);
         self.finish(after);
         result
@@ -289,31 +290,27 @@ impl HubShared {
     /// Has a task keep the time, for as long as there is a handle.
     fn spawn_timer(self: &Arc<Self>) {
         let keeper = Timekeeper(Arc::clone(self));
-        let mut timer: Box<dyn Timer> = self.runtime.timer();
-        let mut set_for = None;
+        let mut alarm = Alarm::new(self.runtime.timer());
         self.runtime.spawn(Task::new(std::future::poll_fn(move |cx| {
             let shared = &keeper.0;
             shared.timer.register(cx.waker());
             loop {
-                let (is_closed, next, now) = shared.change(|state, now| {
+                let is_closed = shared.change(|state, now| {
                     if state.hub.poll_timeout().is_some_and(|at| at <= now) {
                         state.hub.handle_timeout(now);
                     }
-                    state.armed = state.hub.poll_timeout();
-                    (state.is_closed, state.armed, now)
+                    if let Some(at) = state.hub.poll_timeout() {
+                        alarm.arm(at, now);
+                    }
+                    state.armed = alarm.set_for();
+                    state.is_closed
                 });
                 if is_closed {
                     return Poll::Ready(());
                 }
-                let Some(at) = next else { return Poll::Pending };
-                if set_for != Some(at) {
-                    set_for = Some(at);
-                    timer.set(at - now);
-                }
-                if timer.poll_elapsed(cx).is_pending() {
+                if alarm.poll(cx).is_pending() {
                     return Poll::Pending;
                 }
-                set_for = None;
             }
         })));
     }
@@ -321,7 +318,7 @@ impl HubShared {
 
 impl State {
     /// Whom to tell what, after something was done.
-    fn settle(&mut self) -> After {
+    fn settle(&mut self, now: Instant) -> After {
         let mut after = After::default();
         while let Some(event) = self.hub.poll_event() {
             match &event {
@@ -346,7 +343,7 @@ impl State {
             after.subscribers.extend(self.subscribers.iter().filter_map(Weak::upgrade));
         }
         let next = self.hub.poll_timeout();
-        after.wakes_timer = next.is_some_and(|at| self.armed.is_none_or(|armed| at < armed));
+        after.wakes_timer = next.is_some_and(|at| alarm::is_sooner(at, self.armed, now));
         after
     }
 
@@ -359,7 +356,7 @@ impl State {
             // Another one of this name, of which it was not told yet that it is gone.
             self.hub.handle_gone(connection, now);
         }
-        (self.feeds, self.settle())
+        (self.feeds, self.settle(now))
     }
 
     /// A connection is gone for good, unless another feed than this one fills it.

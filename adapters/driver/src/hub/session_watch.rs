@@ -29,13 +29,13 @@ use reattach_core::session::Generation;
 use reattach_core::session::WatchFrom;
 use reattach_core::time::Instant;
 
+use crate::alarm::Alarm;
 use crate::byte_stream::LaneInUse;
 use crate::client::Client;
 use crate::machine::Machine as _;
 use crate::mint;
 use crate::requests::CallError;
 use crate::requests::Response;
-use crate::runtime::Timer;
 use crate::shared::Taken;
 
 /// How long a request that finds no room waits before it is tried again.
@@ -61,7 +61,7 @@ pub struct SessionWatch {
     events: VecDeque<WatcherEvent>,
     delivery: Option<EventListener>,
     changed: Option<EventListener>,
-    timer: WatchTimer,
+    alarm: Alarm,
     /// Whether the end was told.
     is_told: bool,
 }
@@ -91,7 +91,7 @@ impl Client {
         let (now, nonce) = (shared.now(), mint::nonce(&**shared.runtime()));
         let mut watcher = Watcher::new(session, from, DialogsConfig::default(), standing.me, &nonce, now);
         watcher.handle_attached(standing.is_attached, now);
-        let timer = WatchTimer { timer: shared.timer(), set_for: None };
+        let alarm = Alarm::new(shared.timer());
         Ok(SessionWatch {
             client: self.clone(),
             lane,
@@ -103,7 +103,7 @@ impl Client {
             events: VecDeque::new(),
             delivery: None,
             changed: None,
-            timer,
+            alarm,
             is_told: false,
         })
     }
@@ -330,10 +330,9 @@ impl SessionWatch {
     /// Returns whether anything was due.
     fn poll_timer(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         let retry = (!self.unsent.is_empty()).then(|| now + NO_ROOM);
-        // One that is set already for the sooner is not put off.
-        let retry = retry.map(|at| self.timer.set_for.map_or(at, |set_for| set_for.min(at)));
         let Some(at) = self.watcher.poll_timeout().into_iter().chain(retry).min() else { return false };
-        if self.timer.poll(at, now, cx) {
+        self.alarm.arm(at, now);
+        if self.alarm.poll(cx).is_ready() {
             self.watcher.handle_timeout(self.client.shared().now());
             return true;
         }
@@ -357,33 +356,6 @@ impl Standing {
         let state = client.shared().lock();
         let machine = &state.machine;
         Self { me: machine.connection_id(), transports: machine.stats().attached, is_attached: machine.is_attached() }
-    }
-}
-
-/// A timer that is set only when its time is another.
-struct WatchTimer {
-    timer: Box<dyn Timer>,
-    set_for: Option<Instant>,
-}
-
-impl WatchTimer {
-    /// Whether the time has come; else the task is woken when it does.
-    fn poll(&mut self, at: Instant, now: Instant, cx: &mut Context<'_>) -> bool {
-        if self.set_for != Some(at) {
-            self.set_for = Some(at);
-            self.timer.set(at - now);
-        }
-        let is_elapsed = self.timer.poll_elapsed(cx).is_ready();
-        if is_elapsed {
-            self.set_for = None;
-        }
-        is_elapsed
-    }
-}
-
-impl std::fmt::Debug for WatchTimer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("WatchTimer").field("set_for", &self.set_for).finish_non_exhaustive()
     }
 }
 

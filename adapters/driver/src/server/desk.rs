@@ -37,6 +37,8 @@ use reattach_core::wire::CloseCode;
 use reattach_core::wire::Token;
 use tracing::Span;
 
+use crate::alarm;
+use crate::alarm::Alarm;
 use crate::closing::Closing;
 use crate::connection::Connection;
 use crate::count::Count;
@@ -287,8 +289,7 @@ impl Desk {
     /// Keeps the registry's time until the server shuts down.
     pub(super) fn spawn_timer(self: &Arc<Self>) {
         let desk = Arc::clone(self);
-        let mut timer = self.runtime.timer();
-        let mut set_for = None;
+        let mut alarm = Alarm::new(self.runtime.timer());
         self.runtime.spawn(Task::new(std::future::poll_fn(move |cx| {
             desk.timer.register(cx.waker());
             loop {
@@ -301,18 +302,14 @@ impl Desk {
                     state.registry.handle_timeout(now);
                     desk.carry(&mut state);
                 }
-                let next = state.registry.poll_timeout();
-                state.armed = next;
-                desk.finish(state);
-                let Some(at) = next else { return std::task::Poll::Pending };
-                if set_for != Some(at) {
-                    set_for = Some(at);
-                    timer.set(at - now);
+                if let Some(at) = state.registry.poll_timeout() {
+                    alarm.arm(at, now);
                 }
-                if timer.poll_elapsed(cx).is_pending() {
+                state.armed = alarm.set_for();
+                desk.finish(state);
+                if alarm.poll(cx).is_pending() {
                     return std::task::Poll::Pending;
                 }
-                set_for = None;
             }
         })));
     }
@@ -325,8 +322,8 @@ impl Desk {
     /// Carries what the registry says, and has its time kept.
     fn carry_on(self: &Arc<Self>, state: &mut State) {
         self.carry(state);
-        let next = state.registry.poll_timeout();
-        if next.is_some_and(|next| state.armed.is_none_or(|armed| next < armed)) {
+        let (next, now) = (state.registry.poll_timeout(), self.runtime.now());
+        if next.is_some_and(|next| alarm::is_sooner(next, state.armed, now)) {
             self.timer.wake();
         }
     }
