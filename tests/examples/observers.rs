@@ -151,14 +151,23 @@ async fn bare_broadcast(options: Options) -> Result<Duration, Failed> {
             Ok::<_, Failed>(())
         });
     }
+    broadcast_all(&sender, options.events, &mut tasks).await
+}
+
+/// Sends every event, a burst at a time, and waits for whoever takes them. Returns the CPU time of it.
+async fn broadcast_all(
+    sender: &broadcast::Sender<Arc<str>>,
+    events: u64,
+    tasks: &mut JoinSet<Result<(), Failed>>,
+) -> Result<Duration, Failed> {
     let begun = cpu();
-    for number in 0..options.events {
+    for number in 0..events {
         sender.send(event(number).as_str().into())?;
         if number % BURST == 0 {
             pause(|| sender.len() < 512).await;
         }
     }
-    all(&mut tasks).await?;
+    all(tasks).await?;
     Ok(cpu() - begun)
 }
 
@@ -212,15 +221,7 @@ async fn raw_websockets(options: Options) -> Result<Duration, Failed> {
             Ok(())
         });
     }
-    let begun = cpu();
-    for number in 0..options.events {
-        sender.send(event(number).as_str().into())?;
-        if number % BURST == 0 {
-            pause(|| sender.len() < 512).await;
-        }
-    }
-    all(&mut tasks).await?;
-    Ok(cpu() - begun)
+    broadcast_all(&sender, options.events, &mut tasks).await
 }
 
 /// Has the others run, until something holds.
