@@ -1,0 +1,7 @@
+//! Requests, as a machine. What comes at random is in `harness::fuzz::requests`.
+
+mod asking;
+mod batches;
+mod bounds;
+mod reading;
+mod serving;
