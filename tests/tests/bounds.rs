@@ -9,6 +9,7 @@ use harness::net::Way;
 use harness::world::Road;
 use harness::world::World;
 use harness::world::frames_of;
+use harness::world::patient;
 use harness::world::payload;
 use harness::world::secrets;
 use harness::world::steady;
@@ -89,6 +90,25 @@ fn a_thousand_sends_in_one_tick_are_taken_in_order_or_refused_aloud() {
     world.run_for(SECOND);
     assert_eq!(world.taken_texts().len(), 100);
     assert!(world.try_send_up(0, "room again").is_ok());
+}
+
+// S002-22
+#[test]
+fn of_what_is_sent_to_a_client_that_is_away_so_much_is_kept_in_order_and_the_rest_is_refused() {
+    let mut config = Config::default();
+    // One lane takes half of the places.
+    config.connection.link.outbox.count = 10;
+    let mut world = World::attached_with(config, patient());
+    world.road = Road::Silent;
+    world.cut(0);
+    world.run_for(SECOND);
+    let cid = world.cid();
+    let sent: Vec<_> = (0..7).map(|number| world.try_send_down(&cid, &number.to_string())).collect();
+    assert!(sent[..5].iter().all(Result::is_ok));
+    assert_eq!(sent[5..], [Err(ApiMisuse::QueueFull), Err(ApiMisuse::QueueFull)]);
+    world.road = Road::Open;
+    world.run_for(40 * SECOND);
+    assert_eq!(world.clients[0].taken, ["0", "1", "2", "3", "4"]);
 }
 
 #[test]

@@ -12,7 +12,10 @@ use harness::world::World;
 use harness::world::secrets;
 use harness::world::steady;
 use reattach_core::client::Status;
+use reattach_core::id::Name;
+use reattach_core::id::Principal;
 use reattach_core::id::TransportId;
+use reattach_core::server;
 use reattach_core::server::Config;
 use reattach_core::server::Output;
 use reattach_core::server::Refusal;
@@ -119,6 +122,31 @@ fn a_principal_may_have_so_many_connections_whatever_the_keys() {
     world.clients[0].client.disconnect(now);
     world.run_for(60 * SECOND);
     assert_eq!(world.clients[3].client.status(), Status::Attached, "room was made, and the client came back late");
+}
+
+// S001-21: the close codes are the protocol's own.
+#[test]
+fn a_connection_that_cannot_be_registered_is_refused_closed_and_heard_no_more() {
+    let mut config = Config::default();
+    config.authenticate = true;
+    config.max_per_principal = 1;
+    let mut lone = LoneServer::new(config);
+    let enter = |lone: &mut LoneServer, number: u8| {
+        let transport = lone.greet(hello(number));
+        let admission = Some(Principal::Named(Name::new("ada").expect("a name")).into());
+        let input = server::Input::Authenticated { transport, admission };
+        lone.server.handle_input(input, lone.now);
+        (transport, lone.drain())
+    };
+    enter(&mut lone, 1);
+    let (transport, outputs) = enter(&mut lone, 2);
+    assert!(outputs.iter().any(|output| matches!(output, Output::Registry(RegistryEvent::Refused { .. }))));
+    assert!(
+        outputs.iter().any(|output| matches!(output, Output::Close { transport: closed, .. } if *closed == transport))
+    );
+    assert_eq!(lone.server.registry().connections(), 1);
+    assert_eq!(lone.hear(transport, r#"{"t":"msg","seq":1,"d":1}"#), []);
+    assert_eq!(lone.hear(transport, &hello_text(hello(3))), []);
 }
 
 #[test]

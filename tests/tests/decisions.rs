@@ -183,6 +183,23 @@ fn other_lanes_go_on_while_one_is_held() {
     assert!(!world.taken_texts().contains(&"behind it"));
 }
 
+// S004-159
+#[test]
+fn events_keep_coming_down_while_everything_that_goes_up_is_refused() {
+    let mut world = World::attached_manual();
+    for number in 0..20 {
+        let text = number.to_string();
+        world.send_as(in_lane(&format!("lane {number}"), &text));
+        world.send_down(&text);
+        world.run_for(SECOND);
+        world.decide(&text, reject("no")).expect("it is in hands");
+    }
+    world.run_for(SECOND);
+    let outcomes = world.outcomes_up(0);
+    assert!(outcomes.len() == 20 && outcomes.iter().all(|(_, outcome)| matches!(outcome, Outcome::Rejected { .. })));
+    assert_eq!((world.clients[0].taken.len(), world.attaches(0)), (20, vec![false]));
+}
+
 #[test]
 fn messages_are_accepted_out_of_order_across_lanes_and_each_sender_hears_of_its_own() {
     let mut world = World::attached_manual();

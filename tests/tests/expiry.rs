@@ -58,6 +58,28 @@ fn without_a_reattach_the_connection_expires_exactly_at_its_time_and_once() {
     assert_eq!(expired(&lone.wait(600 * SECOND)), []);
 }
 
+// S001-22, S004-032
+#[test]
+fn a_connection_is_registered_once_however_often_it_comes_back_and_again_after_it_expired() {
+    let mut world = World::attached_with(Config::default(), patient());
+    let cid = world.cid();
+    for _ in 0..3 {
+        world.cut(0);
+        world.run_for(30 * SECOND);
+    }
+    let registered = |world: &World| {
+        let is_it = |event: &&RegistryEvent| matches!(event, RegistryEvent::Registered { cid: of, .. } if *of == cid);
+        world.registry_events.iter().filter(is_it).count()
+    };
+    assert_eq!((registered(&world), world.attaches(0)), (1, vec![false, true, true, true]));
+    world.road = Road::Silent;
+    world.cut(0);
+    world.run_for(61 * SECOND);
+    world.road = Road::Open;
+    world.run_for(60 * SECOND);
+    assert_eq!((registered(&world), world.attaches(0).last()), (2, Some(&false)));
+}
+
 // S004-035
 #[test]
 fn the_ttl_counts_only_while_detached() {

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use harness::alone::LoneClient;
+use harness::alone::epoch;
 use harness::frames::attempt;
 use harness::frames::hello;
 use harness::frames::hello_text;
 use harness::frames::token;
+use harness::frames::welcome;
 use harness::net::Way;
 use harness::net::WireId;
 use harness::world::World;
@@ -53,6 +56,19 @@ fn the_id_is_known_before_anything_is_connected() {
     let mut world = World::new();
     world.add_client(steady(), secrets(7));
     assert_eq!(world.cid(), key(7).connection_id());
+}
+
+// S004-152
+#[test]
+fn an_id_that_a_server_makes_up_is_never_taken_over() {
+    let mut lone = LoneClient::new(steady());
+    let own = lone.client.connection_id();
+    lone.opened();
+    lone.receive(&Frame::Welcome(Box::new(welcome(key(9).connection_id(), epoch(2)))));
+    lone.wait(Duration::from_secs(5));
+    let said = format!("{:?}", lone.opened());
+    assert!(said.contains(&own.to_string()) && !said.contains(&key(9).connection_id().to_string()), "{said}");
+    assert_eq!(lone.client.connection_id(), own);
 }
 
 #[test]

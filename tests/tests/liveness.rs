@@ -55,6 +55,21 @@ fn a_busy_connection_is_not_pinged() {
     }
 }
 
+// S003-36
+#[test]
+fn messages_between_heartbeats_all_arrive_and_the_heart_beats_on() {
+    let mut world = World::attached();
+    world.texts.clear();
+    for number in 0..20 {
+        world.send_down(&number.to_string());
+        world.run_for(45 * SECOND);
+    }
+    assert_eq!(world.clients[0].taken, (0..20).map(|number| number.to_string()).collect::<Vec<_>>());
+    let pings = world.frames(Way::Up).iter().filter(|(_, frame)| matches!(frame, Frame::Ping(_))).count();
+    assert!(pings > 10, "{pings}");
+    assert_eq!(world.attaches(0), [false]);
+}
+
 // N04, S004-006, S004-007, S004-158
 #[test]
 fn a_silently_dead_transport_costs_nothing_once_the_client_reconnects() {

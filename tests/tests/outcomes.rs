@@ -153,6 +153,28 @@ fn every_send_has_one_true_outcome_after_a_hostile_frame() {
     }
 }
 
+// S000-17
+#[test]
+fn a_message_is_kept_until_it_is_settled_or_has_failed_for_good() {
+    let mut world = World::attached();
+    world.is_reading = false;
+    let kept = world.send_up("kept");
+    world.run_for(SECOND);
+    assert_eq!((world.clients[0].client.stats().written, world.outcomes_up(0)), (1, vec![]));
+    world.is_reading = true;
+    world.run_for(SECOND);
+    assert_eq!(world.clients[0].client.stats().written, 0);
+    world.is_reading = false;
+    let failed = world.send_up("withdrawn");
+    world.run_for(SECOND);
+    assert_eq!(world.clients[0].client.stats().written, 1);
+    world.cancel(&failed).expect("it is pending");
+    world.run_for(SECOND);
+    assert_eq!(world.clients[0].client.stats().written, 0);
+    let withdrawn = Outcome::NotDelivered { reason: NotDelivered::Cancelled };
+    assert_eq!(world.outcomes_up(0), [(kept, Outcome::Delivered), (failed, withdrawn)]);
+}
+
 // S000-29, S001-43
 #[test]
 fn each_outcome_says_in_words_what_is_known() {

@@ -4,7 +4,9 @@
 
 use std::time::Duration;
 
+use harness::permissions;
 use harness::permissions::ALLOW;
+use harness::permissions::broker;
 use harness::permissions::connection;
 use harness::permissions::id;
 use harness::permissions::json;
@@ -20,27 +22,17 @@ use reattach_core::permission::AnswerError;
 use reattach_core::permission::Answered;
 use reattach_core::permission::Broker;
 use reattach_core::permission::BrokerConfig;
-use reattach_core::permission::BrokerOutput;
 use reattach_core::permission::DenyReason;
 use reattach_core::permission::MAX_DEPTH;
 use reattach_core::permission::PermissionMisuse;
 use reattach_core::permission::Verdict;
 use reattach_core::time::Instant;
 
-fn broker() -> Broker {
-    Broker::new(BrokerConfig::default(), Instant::ZERO)
-}
-
 /// What was decided of which question, and what was published, as it stands on the wire.
 fn drain(broker: &mut Broker) -> (Vec<(String, Verdict)>, Vec<String>) {
-    let (mut decided, mut published) = (Vec::new(), Vec::new());
-    while let Some(output) = broker.poll_output() {
-        match output {
-            BrokerOutput::Decided { id, verdict } => decided.push((id.as_str().to_owned(), verdict)),
-            BrokerOutput::Publish { message, .. } => published.push(message.write().as_str().to_owned()),
-        }
-    }
-    (decided, published)
+    let (decided, published) = permissions::drain(broker);
+    let decided = decided.into_iter().map(|(id, verdict)| (id.as_str().to_owned(), verdict));
+    (decided.collect(), published.iter().map(|message| message.write().as_str().to_owned()).collect())
 }
 
 fn status(pending: u64, processing: u64) -> String {
@@ -140,6 +132,18 @@ fn who_may_not_answer_changes_nothing() {
     assert_eq!(drain(&mut broker), (vec![], vec![]));
     broker.answer(connection(1), true, response("p", Choice::Deny), secs(1)).unwrap();
     assert_eq!(broker.answer(connection(9), false, response("p", ALLOW), secs(1)), Err(AnswerError::Forbidden));
+}
+
+// S002-19
+#[test]
+fn an_answer_to_an_unknown_question_is_told_to_who_answered_and_to_nobody_else() {
+    let mut broker = broker();
+    broker.ask(session(), request("p"), None, secs(0)).unwrap();
+    _ = drain(&mut broker);
+    let answered = broker.answer(connection(1), true, response("test-123", ALLOW), secs(1));
+    assert_eq!(answered, Err(AnswerError::UnknownRequest));
+    assert_eq!(drain(&mut broker), (vec![], vec![]));
+    assert_eq!(broker.open(&session(), secs(1)).count(), 1);
 }
 
 // S002-06, S002-25, S002-59

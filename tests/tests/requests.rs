@@ -6,12 +6,15 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::task::Context;
 use std::task::Wake;
 use std::task::Waker;
 use std::time::Duration;
 
+use futures_util::future;
 use reattach_smol::CallError;
 use reattach_smol::Client;
 use reattach_smol::ClientConfig;
@@ -92,6 +95,39 @@ fn a_request_waits_for_the_network_and_is_answered_when_it_comes_back() {
         net.heal();
         assert_eq!(response.await.unwrap().as_str(), "\"late\"");
         assert_eq!(connection.request_stats().served, 1);
+    });
+}
+
+// S002-68
+#[test]
+fn two_hundred_clients_ask_a_hundred_times_each_and_every_answer_is_the_right_one() {
+    Simulation::new(1).run(async |net| {
+        let server = net.bind("server.test:80", ServerConfig::new()).await.unwrap();
+        let done = Arc::new(AtomicUsize::new(0));
+        let counting = Arc::clone(&done);
+        let router = Router::new().on_request("double", move |(number,): (u64,)| {
+            counting.fetch_add(1, Ordering::Relaxed);
+            async move { Ok(2 * number) }
+        });
+        let (accepting, tasks, router) = (server.clone(), net.clone(), Arc::new(router));
+        net.spawn(async move {
+            while let Some(connection) = accepting.accept().await {
+                let router = Arc::clone(&router);
+                tasks.spawn(async move { connection.serve(&router).await });
+            }
+        });
+        let one = |number: u64| {
+            let net = net.clone();
+            async move {
+                let client = net.connect(URL, ClientConfig::new()).await.unwrap();
+                let asked = (0..100).map(|ask| (number * 100 + ask,)).collect::<Vec<_>>();
+                let answers = asked.iter().map(|asked| client.request::<_, u64>("double", asked));
+                future::try_join_all(answers).await.unwrap()
+            }
+        };
+        let answers = future::join_all((0..200).map(one)).await.concat();
+        assert_eq!(answers, (0..20_000).map(|number| 2 * number).collect::<Vec<_>>());
+        assert_eq!(done.load(Ordering::Relaxed), 20_000);
     });
 }
 

@@ -15,12 +15,15 @@ use harness::sessions::secs;
 use harness::sessions::session;
 use harness::sessions::sessions;
 use harness::sessions::sessions_with;
+use harness::sessions::tag;
 use reattach_core::id::Name;
 use reattach_core::id::SessionId;
 use reattach_core::session::Config;
 use reattach_core::session::Detached;
 use reattach_core::session::Event;
 use reattach_core::session::SessionMisuse;
+use reattach_core::session::WatchFrom;
+use reattach_core::wire::Payload;
 
 // S004-048, S004-044, S004-147
 #[test]
@@ -115,6 +118,24 @@ fn the_end_of_a_connection_detaches_what_it_owns_and_names_what_it_watched_to_th
     });
     assert_eq!(detached.collect::<Vec<_>>(), ["a", "c"]);
     assert_eq!(owner(&sessions, "d"), Some(connection(2)));
+}
+
+// S003-46, S004-038
+#[test]
+fn the_end_of_a_connection_leaves_a_session_alone_that_another_one_owns_and_watches() {
+    let mut sessions = sessions(&["s"]);
+    let id = session("s");
+    for ada in [connection(1), connection(2)] {
+        _ = sessions.watch(ada, &id, WatchFrom::Start, tag("w")).unwrap();
+        sessions.own(ada, &id).unwrap();
+    }
+    assert_eq!(sessions.observers(&id), 2);
+    sessions.handle_gone(connection(1));
+    assert_eq!(owner(&sessions, "s"), Some(connection(2)));
+    assert_eq!(sessions.observers(&id), 1);
+    sessions.publish(&id, &Payload::new("e").unwrap(), secs(0)).unwrap();
+    let came = pull_all(&mut sessions, 2);
+    assert!(came.iter().any(|text| text.contains("\"e\"")), "{came:?}");
 }
 
 // S004-040, S004-154

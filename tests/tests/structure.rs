@@ -1,4 +1,5 @@
-//! How the sources are built: who imports whom, how long a file may be, what may cross threads, what a pure core never does.
+//! How the sources are built and checked: who imports whom, how long a file may be, what may cross threads, what a pure core never
+//! does, and what the gate asks.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -155,7 +156,7 @@ fn no_source_file_is_longer_than_600_lines() {
     let mut long = Vec::new();
     for folder in ["core", "adapters", "tests", "fuzz"] {
         for path in rust_files(&root().join(folder)) {
-            let lines = fs::read_to_string(&path).expect("a source file can be read").lines().count();
+            let lines = read(&path).lines().count();
             if lines > MAX_LINES {
                 long.push(format!(
                     "{}: {lines} lines",
@@ -181,7 +182,7 @@ fn the_core_needs_no_std_no_clock_and_no_order_of_hashes() {
         }
     }
     assert!(broken.is_empty(), "{broken:#?}");
-    let lib = fs::read_to_string(root().join("core/src/lib.rs")).expect("the core has a lib.rs");
+    let lib = read(&root().join("core/src/lib.rs"));
     assert!(lib.contains("#![no_std]") && lib.contains("#![forbid(unsafe_code)]"));
 }
 
@@ -191,6 +192,53 @@ fn the_form_of_a_connection_id_is_known_in_one_place() {
     for source in core_sources().iter().filter(|source| !source.name.starts_with("id/")) {
         assert!(!source.code().any(|line| line.contains("cid-") || line.contains("conn-")), "{}", source.name);
     }
+}
+
+// S001-35
+#[test]
+fn adapters_neither_read_nor_write_what_the_protocol_says() {
+    let folders = ["driver", "tokio", "smol", "cli"].map(|name| format!("adapters/{name}/src"));
+    let sources: Vec<_> = folders.iter().flat_map(|folder| sources_below(folder)).collect();
+    assert!(sources.len() > 40, "the sources of the adapters are not where they were");
+    for source in sources {
+        for word in ["jsonrpc", "wire::decode", "wire::encode", "Pending<"] {
+            assert!(!source.code().any(|line| line.contains(word)), "{word} in {}", source.name);
+        }
+    }
+    let is_table = |line: &str| line.contains("pub(super) struct Pending") || line.contains("pub struct Pending");
+    let tables = sources_below("core/src").into_iter().filter(|source| source.code().any(is_table));
+    assert_eq!(tables.count(), 1, "one table of requests that wait");
+}
+
+// S004-091
+#[test]
+fn the_name_of_each_type_of_message_is_written_down_once() {
+    let mut places = BTreeMap::<&str, usize>::new();
+    let names = [
+        "permission-request",
+        "permission-response",
+        "permission-timeout",
+        "permission-resolved",
+        "permission-cancelled",
+        "permission-queue-status",
+        "chat_request",
+        "chat_response",
+        "chat_stream",
+        "session_update",
+        "connection_status",
+        "message_start",
+        "block_delta",
+        "session_end",
+    ];
+    for folder in ["core/src", "adapters/driver/src", "adapters/tokio/src", "adapters/smol/src"] {
+        for source in sources_below(folder) {
+            for name in names {
+                let is_here = source.code().any(|line| line.contains(&format!("\"{name}\"")));
+                *places.entry(name).or_default() += usize::from(is_here);
+            }
+        }
+    }
+    assert_eq!(places, names.into_iter().map(|name| (name, 1)).collect());
 }
 
 #[test]
@@ -207,9 +255,40 @@ fn tests_stand_at_the_end_of_a_file() {
 fn no_test_is_ignored() {
     let mark = format!("#[{}", "ignore");
     for path in rust_files(&root()) {
-        let text = fs::read_to_string(&path).expect("a source file can be read");
+        let text = read(&path);
         assert!(!text.contains(&mark), "{}", path.display());
     }
+}
+
+// S001-51, S003-58
+#[test]
+fn the_gate_lets_nothing_pass_that_warns_is_not_formatted_or_fails_a_test() {
+    let gate = read(&root().join(".ci/run"));
+    for command in [
+        "set -euo pipefail",
+        "cargo test --workspace",
+        "cargo fmt --all --check",
+        "cargo clippy --workspace --all-targets -- -D warnings",
+        "RUSTDOCFLAGS=\"-D warnings\" cargo doc",
+    ] {
+        assert!(gate.lines().any(|line| line.starts_with(command)), "{command}");
+    }
+}
+
+// S001-50: the core by itself, two cores in one world, and each adapter over localhost.
+#[test]
+fn one_suite_runs_on_both_adapters_and_two_cores_meet_in_memory() {
+    let tests = root().join("tests");
+    for runtime in ["tokio", "smol"] {
+        let suite = read(&tests.join(format!("tests/{runtime}_adapter.rs")));
+        assert!(suite.lines().any(|line| line == "mod adapter;"), "{runtime}");
+        assert!(suite.contains(&format!("extern crate reattach_{runtime} as reattach;")), "{runtime}");
+    }
+    assert!(read(&tests.join("tests/adapter/loopback.rs")).contains("127.0.0.1"));
+    let world = read(&tests.join("src/world.rs"));
+    assert!(
+        world.contains("use reattach_core::client::Client;") && world.contains("use reattach_core::server::Server;")
+    );
 }
 
 // What adapters move between threads and tasks, hold across awaits and unwinds.
@@ -266,9 +345,9 @@ fn errors_are_errors() {
     error::<server::Refusal>();
 }
 
-/// One source file of the core.
+/// One source file.
 struct Source {
-    /// Its path below `core/src`.
+    /// Its path below the folder that was looked in.
     name: String,
     /// The module, from the top; a `mod.rs` is the folder itself.
     path: Vec<String>,
@@ -278,7 +357,7 @@ struct Source {
 impl Source {
     /// The lines that are neither comments nor tests, trimmed.
     fn code(&self) -> impl Iterator<Item = &str> {
-        let end = self.text.find("#[cfg(test)]").unwrap_or(self.text.len());
+        let end = self.text.find("#[cfg(test)]\nmod tests").unwrap_or(self.text.len());
         self.text[..end].lines().map(str::trim).filter(|line| !line.starts_with("//"))
     }
 
@@ -298,23 +377,30 @@ impl Source {
 
 /// The sources of the core but for `lib.rs`.
 fn core_sources() -> Vec<Source> {
-    let folder = root().join("core/src");
-    let mut sources = Vec::new();
-    for path in rust_files(&folder) {
-        let name = path.strip_prefix(&folder).expect("it was found there").to_str().expect("a UTF-8 name").to_owned();
-        let module = name.trim_end_matches(".rs").trim_end_matches("/mod");
-        let text = fs::read_to_string(&path).expect("a source file can be read");
-        if name != "lib.rs" {
-            sources.push(Source { path: module.split('/').map(str::to_owned).collect(), name, text });
-        }
-    }
+    let mut sources = sources_below("core/src");
+    sources.retain(|source| source.name != "lib.rs");
     assert!(sources.len() > 30, "the sources of the core are not where they were");
     sources
 }
 
+/// The sources in a folder of the repository.
+fn sources_below(folder: &str) -> Vec<Source> {
+    let folder = root().join(folder);
+    let source = |path: PathBuf| {
+        let name = path.strip_prefix(&folder).expect("it was found there").to_str().expect("a UTF-8 name").to_owned();
+        let module = name.trim_end_matches(".rs").trim_end_matches("/mod");
+        Source { path: module.split('/').map(str::to_owned).collect(), text: read(&path), name }
+    };
+    rust_files(&folder).into_iter().map(source).collect()
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).expect("the file can be read")
+}
+
 /// The layer of each module, as the table in `core/src/lib.rs` has it.
 fn layers() -> BTreeMap<String, u32> {
-    let lib = fs::read_to_string(root().join("core/src/lib.rs")).expect("the core has a lib.rs");
+    let lib = read(&root().join("core/src/lib.rs"));
     let mut layers = BTreeMap::new();
     for line in lib.lines().filter_map(|line| line.strip_prefix("//! | ")) {
         let Some((layer, modules)) = line.split_once(" | ") else { continue };

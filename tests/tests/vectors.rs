@@ -1,7 +1,16 @@
 //! The golden vectors hold.
 
+use harness::alone::LoneClient;
+use harness::alone::LoneServer;
+use harness::frames::hello;
 use harness::vectors::Machine;
 use harness::vectors::replay;
+use harness::world::steady;
+use reattach_core::client;
+use reattach_core::client::Event;
+use reattach_core::server::Config;
+use reattach_core::server::Output;
+use reattach_core::server::PeerEvent;
 use reattach_core::wire;
 use reattach_core::wire::Frame;
 use serde::Deserialize;
@@ -61,6 +70,26 @@ fn every_text_that_is_no_frame_is_refused_for_its_reason() {
         let refused = wire::decode(&text).expect_err(&text);
         assert_eq!(refused.to_string(), error, "{text}");
     }
+}
+
+// S001-34
+#[test]
+fn a_client_and_a_server_refuse_the_same_texts_for_the_same_reasons() {
+    let mut refused = 0;
+    for Refused { text, .. } in frames().refused {
+        if text.contains('\n') || text.trim().is_empty() {
+            continue;
+        }
+        refused += 1;
+        let error = wire::decode(&text).unwrap_err();
+        let mut client = LoneClient::attached(steady());
+        assert_eq!(client.hear(&text), [client::Output::Event(Event::FrameSkipped { error })], "{text}");
+        let mut server = LoneServer::new(Config::default());
+        let transport = server.greet(hello(1));
+        let (cid, event) = (hello(1).cid, PeerEvent::FrameSkipped { error });
+        assert_eq!(server.hear(transport, &text), [Output::Peer { cid, event }], "{text}");
+    }
+    assert!(refused > 20, "only {refused}");
 }
 
 #[test]

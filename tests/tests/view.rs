@@ -43,6 +43,25 @@ fn a_client_that_is_attached_is_green_and_shows_its_latency() {
     assert_eq!((view.retry, view.retry_at), (None, None));
 }
 
+// S001-25, S004-091: whoever forgets a state or an event is told by the compiler.
+#[test]
+fn where_a_client_stands_is_a_word_and_not_a_number() {
+    let word = |light| match light {
+        Light::Green => "green",
+        Light::Yellow => "yellow",
+        Light::Red => "red",
+        Light::Grey => "grey",
+    };
+    let mut lone = LoneClient::new(steady());
+    assert_eq!(
+        (lone.client.status(), word(lone.client.view().light)),
+        (Status::Connecting { retry: 0, limit: Some(5) }, "yellow")
+    );
+    lone.opened();
+    lone.welcomed();
+    assert_eq!((lone.client.status(), word(lone.client.view().light)), (Status::Attached, "green"));
+}
+
 // S003-50, N19 step 1
 #[test]
 fn a_client_that_reconnects_is_yellow_with_the_number_of_the_retry_and_the_time_of_the_next() {

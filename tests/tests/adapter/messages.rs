@@ -3,18 +3,25 @@
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
+use harness::alone::LoneClient;
+use harness::world::payload;
+use harness::world::steady;
 use reattach::ClientConfig;
 use reattach::ConnectError;
 use reattach::ConnectionState;
 use reattach::PeerState;
 use reattach::UrlError;
+use reattach::core::client;
 use reattach::core::client::Closed;
 use reattach::core::client::Event;
 use reattach::core::error::ApiMisuse;
+use reattach::core::id::MessageId;
 use reattach::core::id::Name;
 use reattach::core::link::Delivery;
+use reattach::core::outcome::Failure;
 use reattach::core::outcome::NotDelivered;
 use reattach::core::outcome::Outcome;
+use reattach::core::outcome::SendFailed;
 use reattach::core::outcome::Unknown;
 use reattach::core::reconnect::GiveUp;
 use reattach::core::server::PeerClosed;
@@ -217,6 +224,22 @@ async fn a_disconnect_ends_every_message_with_the_truth() {
     assert_eq!(outcomes, [Outcome::Delivered, unknown.clone(), unknown]);
     soon(connection.ended()).await;
     assert_eq!(number_of(&soon(connection.recv()).await.unwrap()), 1, "what had come can still be taken");
+}
+
+// S004-088, S004-089, S004-092: the type has the name under which a program that depends on one runtime's crate finds it.
+#[test]
+fn a_failed_send_is_told_with_its_type_and_the_id_that_send_gave() {
+    let of = |event: &Event| if let Event::SendFailed(failed) = event { Some(failed.clone()) } else { None };
+    let mut lone = LoneClient::new(steady());
+    let now = lone.now;
+    let sent: MessageId = lone.client.send(payload("x").into(), now).unwrap();
+    lone.client.cancel(&sent, now).unwrap();
+    let outputs = lone.drain();
+    let told =
+        outputs.iter().find_map(|output| if let client::Output::Event(event) = output { of(event) } else { None });
+    let reason = NotDelivered::Cancelled;
+    let failed = SendFailed { id: sent, failure: Failure::ForGood(Outcome::NotDelivered { reason }) };
+    assert_eq!(told, Some(failed));
 }
 
 #[tokio::test]

@@ -6,7 +6,9 @@ mod golden;
 
 use std::time::Duration;
 
+use harness::net::Way;
 use harness::sim::Chance;
+use harness::world::World;
 use reattach_core::id::SessionId;
 use reattach_core::messages::AnyMessage;
 use reattach_core::messages::ChatMessage;
@@ -320,6 +322,24 @@ fn each_reader_takes_its_own_messages_and_leaves_the_others() {
         let is_interaction = matches!(message, AnyMessage::Interaction(_));
         assert_eq!(is_left(&InteractionResponse::read(&payload)), !is_interaction, "{text}");
     }
+}
+
+// S003-05, S003-47
+#[test]
+fn a_chat_request_reaches_whoever_serves_it_once_with_what_it_holds() {
+    let mut world = World::attached();
+    let text = r#"{"id":"m1","type":"chat_request","payload":{"sessionId":"s1","message":"hi"},"timestamp":"2026-11-21T19:00:00.000Z"}"#;
+    let asked = AnyMessage::read(&Payload::from_json(text).unwrap()).unwrap();
+    assert!(matches!(&asked, AnyMessage::Chat(_)), "{asked:?}");
+    let now = world.now;
+    world.client().client.send(asked.write().unwrap().into(), now).unwrap();
+    world.pump();
+    world.cut(0);
+    world.run_for(Duration::from_secs(60));
+    let written = world.texts.iter().filter(|(_, _, way, text)| *way == Way::Up && text.contains("chat_request"));
+    assert_eq!(written.count(), 2, "the first was lost with its transport");
+    let [(_, taken)] = &world.deliveries[..] else { panic!("once: {:?}", world.deliveries) };
+    assert_eq!(AnyMessage::read(&Payload::from_json(taken.payload().as_str()).unwrap()), Ok(asked));
 }
 
 // S001-14

@@ -13,16 +13,21 @@ use reattach_smol::ClientConfig;
 use reattach_smol::ConnectionState;
 use reattach_smol::Question;
 use reattach_smol::core::client;
+use reattach_smol::core::hub::Config;
 use reattach_smol::core::hub::Ended;
+use reattach_smol::core::hub::Event;
 use reattach_smol::core::hub::WatcherEvent;
 use reattach_smol::core::link::Outgoing;
 use reattach_smol::core::permission::DenyReason;
 use reattach_smol::core::permission::Verdict;
+use reattach_smol::core::session;
+use reattach_smol::core::session::Detached;
 use reattach_smol::core::session::WatchFrom;
 use reattach_smol::testing::Simulation;
 
 use crate::fixture::URL;
 use crate::fixture::ada;
+use crate::fixture::client;
 use crate::fixture::ended;
 use crate::fixture::event;
 use crate::fixture::id;
@@ -30,6 +35,7 @@ use crate::fixture::number;
 use crate::fixture::pair;
 use crate::fixture::question;
 use crate::fixture::secs;
+use crate::fixture::serve;
 use crate::fixture::serve_all;
 use crate::fixture::server;
 use crate::fixture::up_to_date;
@@ -192,6 +198,30 @@ fn the_events_of_a_hub_that_nobody_holds_end() {
         drop((hub, session));
         assert!(net.timeout(secs(1), events.next()).await.unwrap().is_some(), "the decision");
         assert_eq!(net.timeout(secs(1), events.next()).await, Some(None));
+    });
+}
+
+// S004-055
+#[test]
+fn a_session_is_detached_once_its_owner_has_been_away_for_the_whole_ttl() {
+    Simulation::new(1).run(async |net| {
+        let (_server, hub) = serve(&net, Config::default()).await;
+        let session = hub.create(id("s"), ada()).unwrap();
+        let client = client(&net).await;
+        let watch = client.watch_session(id("s"), WatchFrom::Now).unwrap();
+        watch.own().await.unwrap();
+        let mut events = hub.events();
+        net.refuse(true);
+        net.cut();
+        net.sleep(secs(59)).await;
+        assert_eq!(session.owner(), Some(client.connection_id()), "it may still come back");
+        net.sleep(secs(2)).await;
+        let why = loop {
+            if let Event::Session(session::Event::Detached { why, .. }) = events.next().await.unwrap() {
+                break why;
+            }
+        };
+        assert_eq!((why, session.owner(), session.observers()), (Detached::OwnerGone, None, 0));
     });
 }
 

@@ -1,4 +1,4 @@
-//! Requirements on questions and their dialogs, one by one: the broker and the dialogs alone, without a transport.
+//! Questions from their asking to the end of their dialogs: a broker and the dialogs of those who answer, without a transport.
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
@@ -7,169 +7,30 @@ use std::collections::BTreeSet;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use harness::permissions::ALLOW;
+use harness::permissions::broker;
+use harness::permissions::changed;
+use harness::permissions::connection;
+use harness::permissions::dialogs;
+use harness::permissions::drain;
+use harness::permissions::id;
+use harness::permissions::outputs;
+use harness::permissions::removed;
+use harness::permissions::request;
+use harness::permissions::response;
+use harness::permissions::secs;
+use harness::permissions::session;
+use harness::permissions::shown;
 use harness::sim::Chance;
-use reattach_core::id::ConnectionId;
-use reattach_core::id::ConnectionKey;
-use reattach_core::id::SessionId;
 use reattach_core::messages::Choice;
-use reattach_core::messages::PermissionId;
 use reattach_core::messages::PermissionMessage;
-use reattach_core::messages::PermissionRequest;
-use reattach_core::messages::PermissionResponse;
 use reattach_core::permission::AnswerError;
 use reattach_core::permission::AnswerFailed;
 use reattach_core::permission::Answered;
-use reattach_core::permission::Broker;
-use reattach_core::permission::BrokerConfig;
-use reattach_core::permission::BrokerOutput;
 use reattach_core::permission::DenyReason;
-use reattach_core::permission::DialogMisuse;
 use reattach_core::permission::DialogOutput;
-use reattach_core::permission::Dialogs;
-use reattach_core::permission::DialogsConfig;
 use reattach_core::permission::Removed;
-use reattach_core::permission::Status;
 use reattach_core::permission::Verdict;
-use reattach_core::time::Instant;
-use reattach_core::wire::Payload;
-
-const ALLOW: Choice = Choice::Allow { updated_input: None };
-
-fn connection(number: u8) -> ConnectionId {
-    ConnectionKey::from_bytes([number; 16]).connection_id()
-}
-
-fn id(name: &str) -> PermissionId {
-    PermissionId::new(name).unwrap()
-}
-
-fn session() -> SessionId {
-    SessionId::new("s").unwrap()
-}
-
-fn secs(secs: u64) -> Instant {
-    Instant::from_secs(secs)
-}
-
-fn request(name: &str) -> PermissionRequest {
-    PermissionRequest {
-        id: id(name),
-        tool_name: "write".to_owned(),
-        input: Payload::new("a").unwrap(),
-        context: Payload::new(&()).unwrap(),
-        timestamp: "2026-11-21T19:00:00Z".to_owned(),
-        remaining: None,
-    }
-}
-
-fn response(name: &str, choice: Choice) -> PermissionResponse {
-    PermissionResponse { request_id: id(name), choice }
-}
-
-fn broker() -> Broker {
-    Broker::new(BrokerConfig::default(), Instant::ZERO)
-}
-
-/// The dialogs of a client, with one for each name.
-fn dialogs(me: u8, names: &[&str]) -> Dialogs {
-    let mut dialogs = Dialogs::new(DialogsConfig::default(), connection(me), Instant::ZERO);
-    for name in names {
-        dialogs.handle_message(&session(), PermissionMessage::Request(request(name)), secs(0));
-    }
-    _ = outputs(&mut dialogs);
-    dialogs
-}
-
-fn outputs(dialogs: &mut Dialogs) -> Vec<DialogOutput> {
-    std::iter::from_fn(|| dialogs.poll_output()).collect()
-}
-
-fn changed(name: &str) -> DialogOutput {
-    DialogOutput::Changed { id: id(name) }
-}
-
-fn sent(name: &str, choice: Choice, retry: u32) -> DialogOutput {
-    DialogOutput::Send { response: response(name, choice), retry }
-}
-
-fn removed(name: &str, why: Removed) -> DialogOutput {
-    DialogOutput::Removed { id: id(name), why }
-}
-
-/// What the dialogs show.
-fn shown(dialogs: &Dialogs) -> Vec<&str> {
-    dialogs.dialogs().into_iter().map(|(id, _)| id.as_str()).collect()
-}
-
-/// What the broker decided, and what it published.
-fn drain(broker: &mut Broker) -> (Vec<(PermissionId, Verdict)>, Vec<PermissionMessage>) {
-    let (mut decided, mut published) = (Vec::new(), Vec::new());
-    while let Some(output) = broker.poll_output() {
-        match output {
-            BrokerOutput::Decided { id, verdict } => decided.push((id, verdict)),
-            BrokerOutput::Publish { message, .. } => published.push(message),
-        }
-    }
-    (decided, published)
-}
-
-// S000-03, S000-30, S000-32, S000-33, S002-52, S002-54
-#[test]
-fn an_answer_that_could_not_be_sent_leaves_its_dialog_there_and_is_sent_again_until_it_is_confirmed() {
-    let mut dialogs = dialogs(1, &["p"]);
-    dialogs.answer(&id("p"), ALLOW, secs(0)).unwrap();
-    assert_eq!(outputs(&mut dialogs), [changed("p"), sent("p", ALLOW, 0)]);
-    assert_eq!(dialogs.get(&id("p")).unwrap().status, Status::Sending { choice: ALLOW, retry: 0 });
-    dialogs.handle_answered(&response("p", ALLOW), Err(AnswerFailed::NotConfirmed), secs(0));
-    assert_eq!((outputs(&mut dialogs), shown(&dialogs)), (vec![changed("p")], vec!["p"]));
-    assert_eq!(dialogs.get(&id("p")).unwrap().status, Status::Retrying { choice: ALLOW, retry: 1 });
-    assert_eq!(dialogs.poll_timeout(), Some(secs(1)));
-    dialogs.handle_timeout(secs(1));
-    assert_eq!(outputs(&mut dialogs), [changed("p"), sent("p", ALLOW, 1)]);
-    dialogs.handle_answered(&response("p", ALLOW), Ok(()), secs(2));
-    assert_eq!(outputs(&mut dialogs), [removed("p", Removed::Confirmed(ALLOW))], "and it never was a failure");
-    assert_eq!((shown(&dialogs), dialogs.poll_timeout()), (vec![], None));
-}
-
-// S000-05, S000-13, S002-51
-#[test]
-fn what_is_said_of_a_question_that_is_not_there_or_of_another_one_changes_nothing() {
-    let mut dialogs = dialogs(1, &["p", "q"]);
-    dialogs.handle_message(&session(), PermissionMessage::Request(request("p")), secs(0));
-    assert_eq!(dialogs.answer(&id("nope"), ALLOW, secs(0)), Err(DialogMisuse::UnknownInteraction));
-    dialogs.answer(&id("p"), ALLOW, secs(0)).unwrap();
-    _ = outputs(&mut dialogs);
-    for confirmed in ["nope", "q"] {
-        for _ in 0..2 {
-            dialogs.handle_answered(&response(confirmed, ALLOW), Err(AnswerFailed::NotConfirmed), secs(0));
-        }
-    }
-    dialogs.handle_answered(&response("nope", ALLOW), Ok(()), secs(0));
-    assert_eq!((outputs(&mut dialogs), shown(&dialogs)), (vec![], vec!["p", "q"]));
-    for _ in 0..2 {
-        dialogs.handle_message(&session(), PermissionMessage::Cancelled { request_id: id("q") }, secs(0));
-        dialogs.handle_message(&session(), PermissionMessage::Cancelled { request_id: id("nope") }, secs(0));
-    }
-    assert_eq!((outputs(&mut dialogs), shown(&dialogs)), (vec![removed("q", Removed::Cancelled)], vec!["p"]));
-}
-
-// S000-10
-#[test]
-fn a_dialog_whose_answer_failed_can_be_answered_again_under_the_same_id() {
-    let mut config = DialogsConfig::default();
-    config.retries = 0;
-    let mut dialogs = Dialogs::new(config, connection(1), Instant::ZERO);
-    dialogs.handle_message(&session(), PermissionMessage::Request(request("p")), secs(0));
-    assert!(!dialogs.get(&id("p")).unwrap().status.is_in_flight());
-    dialogs.answer(&id("p"), ALLOW, secs(0)).unwrap();
-    assert!(dialogs.get(&id("p")).unwrap().status.is_in_flight(), "nothing to press while it is on its way");
-    dialogs.handle_timeout(secs(5));
-    let status = &dialogs.get(&id("p")).unwrap().status;
-    assert_eq!((status, status.is_in_flight()), (&Status::Failed { choice: ALLOW, retries: 0 }, false));
-    _ = outputs(&mut dialogs);
-    dialogs.answer(&id("p"), ALLOW, secs(9)).unwrap();
-    assert_eq!(outputs(&mut dialogs), [changed("p"), sent("p", ALLOW, 0)]);
-}
 
 // S002-17, S002-18, S002-24, S002-34, S002-35, S002-82
 #[test]
@@ -190,22 +51,10 @@ fn a_question_is_asked_once_shown_answered_and_decided_once() {
     let [_, DialogOutput::Send { response, .. }] = &outputs(&mut dialogs)[..] else { panic!("it is sent") };
     let result = broker.answer(connection(1), true, response.clone(), secs(1));
     assert_eq!(result, Ok(Answered { is_duplicate: false }));
-    let allowed = Verdict::Allow { input: Payload::new("a").unwrap(), by: connection(1) };
+    let allowed = Verdict::Allow { input: request("p").input, by: connection(1) };
     assert_eq!(drain(&mut broker).0, [(id("p"), allowed)]);
     dialogs.handle_answered(response, Ok(()), secs(1));
     assert_eq!(outputs(&mut dialogs), [removed("p", Removed::Confirmed(ALLOW))]);
-}
-
-// S002-19
-#[test]
-fn an_answer_to_an_unknown_question_is_told_to_who_answered_and_to_nobody_else() {
-    let mut broker = broker();
-    broker.ask(session(), request("p"), None, secs(0)).unwrap();
-    _ = drain(&mut broker);
-    let answered = broker.answer(connection(1), true, response("test-123", ALLOW), secs(1));
-    assert_eq!(answered, Err(AnswerError::UnknownRequest));
-    assert_eq!(drain(&mut broker), (vec![], vec![]));
-    assert_eq!(broker.open(&session(), secs(1)).count(), 1);
 }
 
 // S002-53, S002-63
