@@ -29,10 +29,8 @@ mod epochs;
 mod expiry;
 #[path = "../tests/fencing.rs"]
 mod fencing;
-#[path = "../tests/found_by_fuzzing.rs"]
-mod found_by_fuzzing;
-#[path = "../tests/found_by_reading.rs"]
-mod found_by_reading;
+#[path = "../tests/goodbyes.rs"]
+mod goodbyes;
 #[path = "../tests/idempotent.rs"]
 mod idempotent;
 #[path = "../tests/identity.rs"]

@@ -16,6 +16,7 @@ use reattach_core::wire::Report;
 use reattach_core::wire::Token;
 use reattach_core::wire::Welcome;
 
+use crate::world::numbered_key;
 use crate::world::secrets;
 
 /// A frame as it stands on the wire.
@@ -42,6 +43,12 @@ pub fn hello(number: u8) -> Hello {
         token: None,
         fence: None,
     }
+}
+
+/// The first hello of one of very many clients.
+pub fn numbered_hello(number: u64) -> Hello {
+    let key = numbered_key(number);
+    Hello { key, cid: key.connection_id(), ..hello(1) }
 }
 
 /// A hello as a text.

@@ -113,6 +113,13 @@ pub fn key(number: u8) -> ConnectionKey {
     ConnectionKey::from_bytes([number; 16])
 }
 
+/// A key of very many.
+pub fn numbered_key(number: u64) -> ConnectionKey {
+    let mut bytes = [9; 16];
+    bytes[..8].copy_from_slice(&number.to_be_bytes());
+    ConnectionKey::from_bytes(bytes)
+}
+
 /// Secrets that are a function of a small number.
 pub fn secrets(number: u8) -> Secrets {
     Secrets { key: key(number), spare: Some(key(number + 100)), instance: InstanceId::from_bytes([number; 16]) }

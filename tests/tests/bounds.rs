@@ -5,7 +5,10 @@ use std::time::Duration;
 use harness::alone::LoneClient;
 use harness::alone::LoneServer;
 use harness::frames::hello;
+use harness::frames::numbered_hello;
 use harness::net::Way;
+use harness::pair::NOW;
+use harness::pair::Pair;
 use harness::world::Road;
 use harness::world::World;
 use harness::world::frames_of;
@@ -26,6 +29,7 @@ use reattach_core::outcome::Outcome;
 use reattach_core::server;
 use reattach_core::server::Config;
 use reattach_core::server::PeerEvent;
+use reattach_core::wire;
 use reattach_core::wire::CloseCode;
 use reattach_core::wire::Frame;
 use reattach_core::wire::MAX_DEPTH;
@@ -197,6 +201,17 @@ fn a_sender_never_writes_beyond_the_window() {
 }
 
 #[test]
+fn a_window_of_nothing_is_brought_to_one() {
+    let mut config = Config::default();
+    config.connection.link.window.count = 0;
+    let mut world = World::with_server(config);
+    world.add_client(patient(), secrets(1));
+    let id = world.send_up("x");
+    world.run_for(600 * SECOND);
+    assert_eq!(world.outcomes_up(0), [(id, Outcome::Delivered)]);
+}
+
+#[test]
 fn a_peer_that_writes_beyond_the_window_is_cut_off_and_nothing_is_lost() {
     let mut lone = LoneServer::new(Config::default());
     let transport = lone.greet(hello(1));
@@ -314,6 +329,16 @@ fn undrained_messages_never_exceed_the_default_budget_by_more_than_a_batch() {
 }
 
 #[test]
+fn without_any_budget_a_message_at_a_time_is_written() {
+    let mut config = patient();
+    config.connection.flow.write_budget = 0;
+    let mut world = World::attached_with(Config::default(), config);
+    world.send_up("x");
+    world.run_for(600 * SECOND);
+    assert_eq!(world.outcomes_up(0).len(), 1);
+}
+
+#[test]
 fn acks_pongs_and_pings_go_ahead_of_messages_that_wait_for_the_network() {
     let mut lone = LoneClient::attached(steady());
     lone.is_draining = false;
@@ -343,6 +368,51 @@ fn a_peer_that_pings_and_never_reads_does_not_fill_the_memory() {
         lone.hear(&format!("{{\"t\":\"ping\",\"n\":{number}}}"));
     }
     assert!(lone.written() <= 2 * 10_000 + 1_000, "{}", lone.written());
+}
+
+#[test]
+fn what_clients_leave_behind_is_bounded() {
+    let mut config = Config::default();
+    config.max_connections = 2;
+    let mut lone = LoneServer::new(config);
+    let mut cids = Vec::new();
+    for number in 0..500_u64 {
+        let h = numbered_hello(number);
+        cids.push(h.cid);
+        let t = lone.greet(h);
+        let big = format!("\"{}\"", "x".repeat(1_000_000));
+        let _ = lone.hear_message(t, 1, &big);
+        lone.hear(t, r#"{"t":"bye","code":1000,"end":true,"received":0,"settled":0,"final":true}"#);
+        lone.closed(t);
+    }
+    let now = lone.now;
+    let kept: usize =
+        cids.iter().filter_map(|cid| lone.server.take(cid, now)).map(|d| d.payload().as_str().len()).sum();
+    assert!(kept < 70_000_000, "a server of at most 2 connections held {kept} bytes of peers that are gone");
+}
+
+#[test]
+fn of_many_clients_that_have_left_the_last_thousand_can_still_be_read() {
+    let mut lone = LoneServer::new(Config::default());
+    let cids: Vec<_> = (0..1_001)
+        .map(|number| {
+            let hello = numbered_hello(number);
+            let cid = hello.cid;
+            let transport = lone.greet(hello);
+            _ = lone.hear_message(transport, 1, "1");
+            lone.hear(transport, r#"{"t":"bye","code":1000,"end":true,"received":0,"settled":0,"final":true}"#);
+            lone.closed(transport);
+            lone.now = lone.now + SECOND / 1_000;
+            cid
+        })
+        .collect();
+    let now = lone.now;
+    let kept: Vec<_> = cids.iter().map(|cid| lone.server.take(cid, now).is_some()).collect();
+    assert!(
+        !kept[0] && kept[1..].iter().all(|is_kept| *is_kept),
+        "{}",
+        kept.iter().filter(|is_kept| **is_kept).count()
+    );
 }
 
 #[test]
@@ -377,6 +447,20 @@ fn a_payload_of_the_deepest_nesting_arrives_whatever_the_envelope() {
     world.run_for(120 * SECOND);
     assert_eq!(world.outcomes_up(0), [(plain, Outcome::Delivered), (named, Outcome::Delivered)]);
     assert_eq!(world.attaches(0), [false]);
+}
+
+#[test]
+fn a_payload_that_send_takes_can_be_read_by_the_peer() {
+    let mut pair = Pair::new(None);
+    pair.attach();
+    let payload = Payload::from_json(&("[".repeat(64) + &"]".repeat(64))).expect("it is JSON");
+    let id = "01234567-89ab-4def-8123-456789abcdef".parse().ok();
+    pair.client.send(Outgoing { id, ..payload.into() }, NOW).expect("room");
+    for text in pair.up() {
+        for line in text.split('\n') {
+            assert_eq!(wire::decode(line).err(), None, "the server skips it, and takes the next one for a gap");
+        }
+    }
 }
 
 /// The lengths of the payloads that the first client has written, each once, in order.

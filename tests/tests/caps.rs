@@ -7,6 +7,7 @@ use harness::alone::LoneServer;
 use harness::frames::attempt;
 use harness::frames::hello;
 use harness::frames::hello_text;
+use harness::frames::numbered_hello;
 use harness::frames::token;
 use harness::world::World;
 use harness::world::secrets;
@@ -50,6 +51,26 @@ fn an_ipv6_network_counts_as_one_address() {
     assert!(from(&mut lone, "2001:db8::ffff:1").is_ok());
     assert!(from(&mut lone, "2001:db8::2").is_err());
     assert!(from(&mut lone, "2001:db8:0:1::2").is_ok());
+}
+
+#[test]
+fn one_address_cannot_fill_the_server_with_connections_that_it_leaves() {
+    let mut config = Config::default();
+    config.max_connections = 100;
+    config.max_per_address = 2;
+    let mut lone = LoneServer::new(config);
+    for number in 0..100_u64 {
+        let h = numbered_hello(number);
+        let (t, _) = lone.accept(Some("10.0.0.66".parse().expect("an address")));
+        lone.hear(t, &hello_text(h));
+        lone.closed(t);
+    }
+    let (t, _) = lone.accept(Some("10.9.9.9".parse().expect("an address")));
+    let out = lone.hear(t, &hello_text(hello(1)));
+    assert!(
+        out.iter().any(|o| matches!(o, Output::Write { text, .. } if text.contains("welcome"))),
+        "another address is refused"
+    );
 }
 
 #[test]

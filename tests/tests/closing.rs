@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use harness::alone::LoneClient;
+use harness::net::Arrival;
 use harness::net::Way;
+use harness::pair::NOW;
+use harness::pair::Pair;
 use harness::world::Road;
 use harness::world::World;
 use harness::world::patient;
@@ -17,10 +20,8 @@ use reattach_core::client::OnSuperseded;
 use reattach_core::client::Output;
 use reattach_core::client::Status;
 use reattach_core::error::ApiMisuse;
-use reattach_core::id::InstanceId;
 use reattach_core::link::Acceptance;
 use reattach_core::link::Decision;
-use reattach_core::link::Lanes;
 use reattach_core::outcome::NotDelivered;
 use reattach_core::outcome::Outcome;
 use reattach_core::outcome::Unknown;
@@ -46,6 +47,15 @@ fn after_a_disconnect_in_any_state_nothing_is_left_to_do() {
         assert_eq!(lone.wait(600 * SECOND), [], "{name}");
         assert!(!outputs.iter().any(|output| matches!(output, Output::Open { .. })), "{name}");
     }
+}
+
+#[test]
+fn a_client_that_is_over_waits_for_nothing() {
+    let mut pair = Pair::new(None);
+    pair.attach();
+    pair.client.disconnect(NOW);
+    pair.up();
+    assert_eq!(pair.client.poll_timeout(), None, "every timer stops");
 }
 
 // S001-33
@@ -78,7 +88,9 @@ fn every_message_has_one_outcome_after_a_disconnect_in_any_state() {
 #[test]
 fn a_disconnect_says_goodbye_where_somebody_hears_it() {
     let mut world = World::attached();
-    disconnect(&mut world);
+    let now = world.now;
+    world.client().client.disconnect(now);
+    world.run_for(SECOND / 10);
     assert_eq!(world.server.registry().connections(), 0, "the server need not wait for the ttl");
     let reason = PeerClosed::ByPeer { code: CloseCode::NORMAL, reason: String::new() };
     assert!(world.peer_events.iter().any(|(_, event)| *event == PeerEvent::Closed { reason: reason.clone() }));
@@ -189,47 +201,21 @@ fn a_second_close_can_only_shorten_the_patience() {
 }
 
 #[test]
-fn what_came_before_a_clients_goodbye_can_still_be_taken() {
-    let mut world = World::attached();
+fn a_close_that_is_overtaken_by_a_clone_is_cut() {
+    let mut world = World::new();
+    let mut s = secrets(1);
+    s.spare = None;
+    world.add_client(patient(), s);
+    world.run_for(SECOND);
     world.is_reading = false;
-    world.send_up("before the goodbye");
+    world.send_up("written");
     world.run_for(SECOND);
-    disconnect(&mut world);
-    world.is_reading = true;
+    let now = world.now;
+    world.clients[0].client.close(100 * SECOND, now);
+    let wire = world.wire(0);
+    world.net.put(wire, Way::Down, Arrival::Closed(CloseCode::SUPERSEDED), now);
     world.run_for(SECOND);
-    assert_eq!(world.taken_texts(), ["before the goodbye"]);
-}
-
-#[test]
-fn what_nobody_takes_after_a_goodbye_is_dropped_after_the_ttl() {
-    let mut world = World::attached();
-    world.is_reading = false;
-    world.send_up("before the goodbye");
-    world.run_for(SECOND);
-    disconnect(&mut world);
-    world.run_for(61 * SECOND);
-    world.is_reading = true;
-    world.run_for(SECOND);
-    assert_eq!(world.taken_texts(), [""; 0]);
-    assert_eq!(world.server.poll_timeout(), None);
-}
-
-#[test]
-fn a_client_that_comes_back_under_its_key_after_a_goodbye_is_heard() {
-    let mut world = World::attached();
-    world.is_reading = false;
-    world.send_up("before the goodbye");
-    world.run_for(SECOND);
-    disconnect(&mut world);
-    let mut secrets = secrets(1);
-    secrets.instance = InstanceId::from_bytes([2; 16]);
-    world.add_client(steady(), secrets);
-    world.run_for(SECOND);
-    let id = world.try_send_up(1, "after it").expect("room");
-    world.is_reading = true;
-    world.run_for(5 * SECOND);
-    assert_eq!(world.taken_texts(), ["before the goodbye", "after it"]);
-    assert_eq!(world.outcomes_up(1), [(id, Outcome::Delivered)]);
+    assert_eq!(world.clients[0].client.status(), Status::Closed(Closed::Cut));
 }
 
 #[test]
@@ -362,6 +348,28 @@ fn a_client_that_was_never_attached_can_be_closed() {
     assert_eq!(client.status(), Status::Closed(Closed::Flushed));
 }
 
+#[test]
+fn no_decision_counts_after_a_close_that_nobody_hears() {
+    let mut config = patient();
+    config.connection.link.acceptance = Acceptance::Manual;
+    config.reconnect.attempts = Some(1);
+    let mut world = World::attached_with(server::Config::default(), config);
+    world.send_down("in hands");
+    world.send_up("never");
+    world.pump();
+    world.run_for(SECOND / 100);
+    world.cut(0);
+    world.road = Road::Failing(OpenError::Unreachable);
+    world.send_up("flushed by nobody");
+    let now = world.now;
+    world.client().client.close(600 * SECOND, now);
+    world.run_for(120 * SECOND);
+    assert_eq!(world.client().client.status(), Status::Closed(Closed::Cut));
+    let handle = world.clients[0].deliveries[0].handle().expect("it is decided about by hand");
+    let now = world.now;
+    assert_eq!(world.client().client.decide(handle, Decision::Accept, now), Err(ApiMisuse::Undecidable));
+}
+
 /// A client in each of its states, with a name.
 fn every_state() -> Vec<(&'static str, LoneClient)> {
     let opening = LoneClient::new(steady());
@@ -390,74 +398,4 @@ fn every_state() -> Vec<(&'static str, LoneClient)> {
         ("superseded", superseded),
         ("renewed", renewed),
     ]
-}
-
-/// The first client says goodbye, and the server hears it.
-fn disconnect(world: &mut World) {
-    let now = world.now;
-    world.client().client.disconnect(now);
-    world.run_for(SECOND / 10);
-}
-
-#[test]
-fn no_decision_counts_after_a_close_that_nobody_hears() {
-    let mut config = patient();
-    config.connection.link.acceptance = Acceptance::Manual;
-    config.reconnect.attempts = Some(1);
-    let mut world = World::attached_with(server::Config::default(), config);
-    world.send_down("in hands");
-    world.send_up("never");
-    world.pump();
-    world.run_for(SECOND / 100);
-    world.cut(0);
-    world.road = Road::Failing(OpenError::Unreachable);
-    world.send_up("flushed by nobody");
-    let now = world.now;
-    world.client().client.close(600 * SECOND, now);
-    world.run_for(120 * SECOND);
-    assert_eq!(world.client().client.status(), Status::Closed(Closed::Cut));
-    let handle = world.clients[0].deliveries[0].handle().expect("it is decided about by hand");
-    let now = world.now;
-    assert_eq!(world.client().client.decide(handle, Decision::Accept, now), Err(ApiMisuse::Undecidable));
-}
-
-#[test]
-fn an_application_that_disconnects_after_the_others_goodbye_is_handed_nothing_more() {
-    for closes in [false, true] {
-        let mut lone = LoneClient::attached(steady());
-        lone.hear(r#"{"t":"msg","seq":1,"d":1}"#);
-        lone.hear(r#"{"t":"bye","code":1000,"end":true,"received":0,"settled":0,"final":true}"#);
-        assert!(matches!(lone.client.status(), Status::Closed(_)) && lone.client.has_delivery());
-        if closes {
-            lone.client.close(SECOND, lone.now)
-        } else {
-            lone.client.disconnect(lone.now)
-        }
-        assert!(!lone.client.has_delivery());
-        assert_eq!(lone.client.take(lone.now), None);
-    }
-}
-
-#[test]
-fn what_stands_above_a_gap_is_not_waited_for_after_a_goodbye() {
-    let mut config = steady();
-    config.connection.link.acceptance = Acceptance::Manual;
-    let mut lone = LoneClient::attached(config);
-    lone.hear("{\"t\":\"msg\",\"seq\":1,\"d\":1}\n{\"t\":\"msg\",\"seq\":3,\"d\":3}");
-    assert!(lone.client.take(lone.now).is_some());
-    lone.hear(r#"{"t":"bye","code":1000,"end":true,"received":0,"settled":0,"final":true}"#);
-    let inbox = lone.client.connection().link().inbox();
-    assert_eq!((inbox.count_in_hands(), inbox.held_up_until(Lanes::All)), (1, None));
-}
-
-#[test]
-fn a_goodbye_that_comes_while_this_side_closes_leaves_nothing_to_be_taken() {
-    let mut lone = LoneClient::attached(steady());
-    lone.client.send(payload("unsettled").into(), lone.now).expect("there is room");
-    lone.hear(r#"{"t":"msg","seq":1,"d":1}"#);
-    lone.client.close(60 * SECOND, lone.now);
-    assert!(lone.client.has_delivery(), "until it is over it goes on");
-    lone.hear(r#"{"t":"bye","code":1000,"end":true,"received":0,"settled":0,"final":true}"#);
-    assert!(matches!(lone.client.status(), Status::Closed(_)));
-    assert_eq!(lone.client.take(lone.now), None);
 }

@@ -17,6 +17,7 @@ use reattach_core::client::Client;
 use reattach_core::id::ConnectionId;
 use reattach_core::id::InstanceId;
 use reattach_core::id::TransportId;
+use reattach_core::outcome::NotDelivered;
 use reattach_core::outcome::Outcome;
 use reattach_core::server;
 use reattach_core::server::Config;
@@ -158,6 +159,22 @@ fn the_application_is_told_of_an_expiry_in_order_and_once() {
     assert_eq!(ends, [RegistryEvent::Expired { cid }, RegistryEvent::Removed { cid }]);
     let reason = PeerClosed::Expired;
     assert_eq!(world.peer_events.last(), Some(&(cid, PeerEvent::Closed { reason })));
+}
+
+#[test]
+fn a_peer_has_a_moment_to_answer_however_short_the_timeout() {
+    let mut config = Config::default();
+    config.peer_timeout = Duration::ZERO;
+    let mut world = World::attached_with(config, patient());
+    world.is_reading = false;
+    let id = world.send_up("never taken");
+    world.run_for(SECOND);
+    world.cut(0);
+    world.road = Road::Silent;
+    world.run_for(70 * SECOND);
+    world.road = Road::Open;
+    world.run_for(60 * SECOND);
+    assert_eq!(world.outcomes_up(0), [(id, Outcome::NotDelivered { reason: NotDelivered::Forgotten })]);
 }
 
 // S004-148

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use harness::alone::LoneClient;
+use harness::alone::LoneServer;
 use harness::alone::epoch;
 use harness::frames::attempt;
 use harness::frames::hello;
 use harness::frames::hello_text;
+use harness::frames::report;
 use harness::frames::token;
 use harness::frames::welcome;
 use harness::net::Way;
@@ -131,6 +133,24 @@ fn a_malformed_id_is_refused_with_a_code_and_never_replaced() {
     }
     assert_eq!(world.server.registry().connections(), 0);
     assert_eq!(world.server.registry().transports(), 0);
+}
+
+#[test]
+fn a_bad_code_in_the_report_of_a_hello_is_no_malformed_identifier() {
+    let good = hello_text(Hello { epoch: Some(epoch(1)), report: report(1, 1), ..hello(1) });
+    let bad = good.replace("\"settled\":1", r#""settled":1,"except":[{"seq":1,"is":"rejected","code":"!"}]"#);
+    assert_ne!(bad, good);
+    for (text, code) in [
+        (bad.as_str(), CloseCode::PROTOCOL),
+        (r#"{"t":"msg","seq":1,"id":"none","d":1}"#, CloseCode::PROTOCOL),
+        (&good.replace(&epoch(1).to_string(), "none"), CloseCode::MALFORMED_ID),
+    ] {
+        let mut lone = LoneServer::new(server::Config::default());
+        let (transport, _) = lone.accept(None);
+        let outputs = lone.hear(transport, text);
+        // The one lets the client come back, the other tells it to stop for good.
+        assert!(outputs.contains(&server::Output::Close { transport, code }), "{text}: {outputs:?}");
+    }
 }
 
 // S004-019

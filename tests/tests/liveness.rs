@@ -7,6 +7,8 @@ use harness::frames::hello;
 use harness::frames::text;
 use harness::frames::welcome;
 use harness::net::Way;
+use harness::pair::NOW;
+use harness::pair::Pair;
 use harness::world::World;
 use harness::world::frames_of;
 use harness::world::key;
@@ -21,6 +23,7 @@ use reattach_core::server::PeerEvent;
 use reattach_core::time::Instant;
 use reattach_core::wire::CloseCode;
 use reattach_core::wire::Frame;
+use reattach_core::wire::decode;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -285,6 +288,21 @@ fn a_ping_and_a_report_share_a_text_as_two_frames() {
     let frames = frames_of(text);
     assert!(frames.iter().any(|frame| matches!(frame, Frame::Ping(_))));
     assert!(frames.iter().any(|frame| matches!(frame, Frame::Ack(ack) if ack.report.received.get() == 2)));
+}
+
+/// Everyday: the server's first message comes with its welcome, and the first ping goes out with the report on it.
+#[test]
+fn a_report_that_follows_a_ping_is_a_frame_of_its_own() {
+    let mut pair = Pair::new(None);
+    pair.attach();
+    pair.server.send(&key(1).connection_id(), payload("first").into(), NOW).expect("room");
+    pair.down().iter().for_each(|text| pair.client_hears(text));
+    pair.client.handle_timeout(NOW); // the ping that measures the round trip is due at once
+    for text in pair.up() {
+        for line in text.split('\n') {
+            assert!(decode(line).is_ok(), "the client writes {line}");
+        }
+    }
 }
 
 // N19 step 6, S003-55

@@ -23,6 +23,7 @@ use reattach_core::id::MessageId;
 use reattach_core::outcome::NotDelivered;
 use reattach_core::outcome::Outcome;
 use reattach_core::outcome::Unknown;
+use reattach_core::reconnect::OpenError;
 use reattach_core::server;
 use reattach_core::server::Server;
 use reattach_core::wire::CloseCode;
@@ -139,6 +140,31 @@ fn a_receipt_that_ran_out_proves_nothing() {
     comes_back(&mut world);
     let reason = Unknown::NoReceipt;
     assert_eq!(world.outcomes_up(0)[1], (fates.held, Outcome::Unknown { reason }));
+}
+
+#[test]
+fn a_final_receipt_that_takes_back_what_was_said_before_proves_nothing() {
+    let mut world = World::attached_with(server::Config::default(), patient());
+    world.is_reading = false;
+    let old = world.server.clone();
+    world.send_up("m");
+    world.run_for(SECOND);
+    assert_eq!(
+        world.clients[0].client.connection().link().outbox().flight().taken().0.get(),
+        1,
+        "the client knows: received"
+    );
+    let wire = world.wire(0);
+    world.net.stall(wire, Way::Down);
+    world.is_reading = true;
+    world.run_for(SECOND);
+    assert_eq!(world.taken_texts(), ["m"]);
+    world.road = Road::Failing(OpenError::Unreachable);
+    world.replace_server(old);
+    world.run_for(120 * SECOND);
+    world.road = Road::Open;
+    world.run_for(60 * SECOND);
+    assert!(!matches!(world.outcomes_up(0)[0].1, Outcome::NotDelivered { .. }), "S3: {:?}", world.outcomes_up(0));
 }
 
 #[test]

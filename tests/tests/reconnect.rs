@@ -6,10 +6,14 @@ use harness::alone::LoneClient;
 use harness::frames::token;
 use harness::net::Arrival;
 use harness::net::Way;
+use harness::pair::NOW;
+use harness::pair::Pair;
 use harness::world::Road;
 use harness::world::World;
 use harness::world::frames_of;
+use harness::world::key;
 use harness::world::patient;
+use harness::world::payload;
 use harness::world::secrets;
 use harness::world::steady;
 use reattach_core::client;
@@ -18,6 +22,7 @@ use reattach_core::client::Event;
 use reattach_core::client::Output;
 use reattach_core::client::Status;
 use reattach_core::error::ApiMisuse;
+use reattach_core::id::TransportId;
 use reattach_core::outcome::NotDelivered;
 use reattach_core::outcome::Outcome;
 use reattach_core::outcome::Unknown;
@@ -25,6 +30,7 @@ use reattach_core::reconnect::Ended;
 use reattach_core::reconnect::GiveUp;
 use reattach_core::reconnect::Insecure;
 use reattach_core::reconnect::OpenError;
+use reattach_core::server;
 use reattach_core::time::Instant;
 use reattach_core::wire::CloseCode;
 use reattach_core::wire::Frame;
@@ -258,7 +264,7 @@ fn a_bye_and_the_close_that_follows_it_count_once() {
 // Section 6: too large never loops.
 #[test]
 fn a_path_that_refuses_a_message_for_its_size_fails_that_message_only() {
-    let mut world = World::attached_with(reattach_core::server::Config::default(), patient());
+    let mut world = World::attached_with(server::Config::default(), patient());
     let too_large = world.send_up(&"x".repeat(100_000));
     for _ in 0..20 {
         world.run_until(120 * SECOND, |world| {
@@ -280,6 +286,28 @@ fn a_path_that_refuses_a_message_for_its_size_fails_that_message_only() {
     let reason = NotDelivered::Attempts;
     let outcomes = [(too_large, Outcome::NotDelivered { reason }), (next, Outcome::Delivered)];
     assert_eq!(world.outcomes_up(0), outcomes);
+}
+
+#[test]
+fn a_message_that_is_too_large_does_not_loop_because_the_other_direction_moves() {
+    let mut lone = LoneClient::new(patient());
+    for round in 1..200_u64 {
+        lone.opened();
+        lone.welcomed();
+        let now = lone.now;
+        if lone.client.send(payload("tick").into(), now).is_err() {
+            break;
+        }
+        lone.drain();
+        lone.hear(&format!(r#"{{"t":"ack","received":{round},"settled":{round}}}"#));
+        lone.closed(CloseCode::TOO_BIG);
+        if !matches!(lone.client.status(), Status::Detached { .. }) {
+            break;
+        }
+        lone.wait(31 * SECOND);
+    }
+    assert_eq!(lone.client.stats().attached, 5);
+    assert!(matches!(lone.client.status(), Status::Failed(_)));
 }
 
 #[test]
@@ -373,6 +401,69 @@ fn a_reconnect_by_hand_during_the_last_retry_has_the_retries_counted_again() {
     world.road = Road::Open;
     world.run_for(2 * SECOND);
     assert_eq!(world.client().client.status(), Status::Attached);
+}
+
+#[test]
+fn what_a_client_took_before_it_gave_up_is_delivered_when_it_tries_again() {
+    let mut config = patient();
+    config.reconnect.attempts = Some(1);
+    let mut world = World::attached_with(server::Config::default(), config);
+    world.send_up("earlier, delivered");
+    world.run_for(SECOND);
+    let wire = world.wire(0);
+    world.net.stall(wire, Way::Up);
+    let id = world.send_down("taken");
+    world.run_for(SECOND);
+    assert_eq!(world.clients[0].taken, ["taken"]);
+    world.road = Road::Failing(OpenError::Unreachable);
+    world.cut(0);
+    world.run_for(10 * SECOND);
+    assert!(matches!(world.clients[0].client.status(), Status::Failed(_)));
+    world.road = Road::Open;
+    let now = world.now;
+    world.clients[0].client.reconnect(now).expect("it is not over");
+    world.run_for(5 * SECOND);
+    assert_eq!(world.outcomes_down(), [(id, Outcome::Delivered)]);
+}
+
+#[test]
+fn what_a_client_had_received_before_it_gave_up_can_still_be_taken() {
+    let mut config = patient();
+    config.reconnect.attempts = Some(1);
+    let mut world = World::attached_with(server::Config::default(), config);
+    world.send_up("earlier, delivered");
+    world.run_for(SECOND);
+    world.clients[0].is_reading = false;
+    let id = world.send_down("received");
+    world.run_for(SECOND);
+    world.road = Road::Failing(OpenError::Unreachable);
+    world.cut(0);
+    world.run_for(10 * SECOND);
+    world.road = Road::Open;
+    let now = world.now;
+    world.clients[0].client.reconnect(now).expect("it is not over");
+    world.run_for(5 * SECOND);
+    world.clients[0].is_reading = true;
+    world.run_for(5 * SECOND);
+    assert_eq!(world.outcomes_down(), [(id, Outcome::Delivered)]);
+}
+
+#[test]
+fn a_client_that_gave_up_before_its_first_word_arrived_takes_nothing_twice() {
+    let mut pair = Pair::new(Some(0));
+    pair.attach();
+    pair.server.send(&key(1).connection_id(), payload("once").into(), NOW).expect("room");
+    pair.down().iter().for_each(|text| pair.client_hears(text));
+    assert!(pair.client.take(NOW).is_some());
+    drop(pair.up()); // the report is lost with the transport
+    let transport = TransportId(1);
+    pair.client.handle_input(client::Input::Closed { transport, code: CloseCode::ABNORMAL }, NOW);
+    pair.up();
+    assert!(matches!(pair.client.status(), Status::Failed(_)));
+    pair.client.reconnect(NOW).expect("it is not over");
+    pair.up();
+    pair.attach();
+    assert!(pair.client.take(NOW).is_none(), "it was handed over before");
 }
 
 // S003-49, S002-38, S003-02

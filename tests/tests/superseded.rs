@@ -2,10 +2,15 @@
 
 use std::time::Duration;
 
+use harness::alone::LoneClient;
 use harness::net::Way;
 use harness::world::World;
 use harness::world::key;
+use harness::world::numbered_key;
+use harness::world::patient;
+use harness::world::secrets;
 use harness::world::steady;
+use reattach_core::client;
 use reattach_core::client::Config;
 use reattach_core::client::Event;
 use reattach_core::client::OnSuperseded;
@@ -16,7 +21,9 @@ use reattach_core::id::InstanceId;
 use reattach_core::outcome::NotDelivered;
 use reattach_core::outcome::Outcome;
 use reattach_core::outcome::Unknown;
+use reattach_core::server;
 use reattach_core::server::RegistryEvent;
+use reattach_core::wire::CloseCode;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -76,6 +83,28 @@ fn a_client_that_stopped_and_is_told_to_reconnect_learns_again_that_it_was_super
 }
 
 #[test]
+fn a_client_that_stopped_when_superseded_and_tries_again_takes_nothing_twice() {
+    let mut world = World::new();
+    let mut s = secrets(1);
+    s.spare = None;
+    world.add_client(patient(), s);
+    world.run_until(SECOND, |w| w.peer_events.iter().any(|(_, e)| matches!(e, server::PeerEvent::Attached { .. })));
+    let wire = world.wire(0);
+    world.net.stall(wire, Way::Up); // nothing that the client writes after its hello arrives
+    world.send_down("once");
+    world.run_for(SECOND);
+    assert_eq!(world.clients[0].taken, ["once"]);
+    let cid = world.cid();
+    world.server.detach(&cid, CloseCode::SUPERSEDED, world.now).expect("it is there");
+    world.run_for(SECOND);
+    assert_eq!(world.clients[0].client.status(), Status::Superseded);
+    let now = world.now;
+    world.clients[0].client.reconnect(now).expect("it is not over");
+    world.run_for(5 * SECOND);
+    assert_eq!(world.clients[0].taken, ["once"]);
+}
+
+#[test]
 fn a_spare_key_serves_once_and_another_can_be_provided() {
     let mut world = World::new();
     clone(&mut world, 1, Some(50), steady());
@@ -117,6 +146,22 @@ fn two_duplicated_tabs_settle_within_two_evictions_and_both_go_on() {
     }
     assert_ne!(world.clients[0].client.connection_id(), world.clients[1].client.connection_id());
     assert_eq!(world.server.registry().connections(), 2);
+}
+
+#[test]
+fn a_client_that_is_superseded_again_and_again_does_not_try_without_delay() {
+    let mut lone = LoneClient::new(Config::default());
+    let mut opens = 0;
+    for round in 0..1000_u64 {
+        lone.client.provide_key(numbered_key(round)); // as an adapter does for each transport
+        lone.opened();
+        let out = lone.closed(CloseCode::SUPERSEDED);
+        opens += out.iter().filter(|o| matches!(o, client::Output::Open { .. })).count();
+        if !matches!(lone.client.status(), Status::Connecting { .. }) {
+            break;
+        }
+    }
+    assert!(opens <= 5, "{opens} transports were asked for at the same instant, though attempts is 5");
 }
 
 #[test]

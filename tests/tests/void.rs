@@ -450,23 +450,3 @@ fn a_void_that_waits_for_room_in_the_report_is_answered_once_a_decision_makes_it
     world.run_for(SECOND);
     assert_eq!(world.outcomes_up(0), [(ids[0], Outcome::Delivered), cancelled(last)]);
 }
-
-#[test]
-fn what_came_before_a_goodbye_can_all_be_taken_however_much_of_it_is_rejected() {
-    let (mut server, mut client) = (manual(), patient());
-    server.connection.link.window.count = 16_384;
-    client.connection.link.outbox.count = 16_384;
-    let mut world = World::attached_with(server, client);
-    for number in 1..=600 {
-        world.send_up(&format!("m{number}"));
-    }
-    world.is_reading = false;
-    world.run_for(SECOND);
-    let (now, cid) = (world.now, world.cid());
-    world.client().client.disconnect(now);
-    world.run_for(SECOND);
-    for number in 1..=600 {
-        assert!(world.take_from(&cid), "{number}");
-        world.decide(&format!("m{number}"), reject("no")).expect("it is in hands");
-    }
-}

@@ -1,5 +1,6 @@
 //! Reading frames: strict where a value matters, indifferent where it does not, and with a complaint that names the key.
 
+use harness::alone::LoneServer;
 use harness::frames::hello;
 use harness::frames::hello_text;
 use harness::frames::seq;
@@ -14,12 +15,14 @@ use proptest::prop_assert_eq;
 use proptest::prop_oneof;
 use proptest::proptest;
 use reattach_core::id::IdError;
+use reattach_core::server;
 use reattach_core::wire::DecodeError;
 use reattach_core::wire::Frame;
 use reattach_core::wire::MAX_DEPTH;
 use reattach_core::wire::Message;
 use reattach_core::wire::Payload;
 use reattach_core::wire::Problem;
+use reattach_core::wire::UncheckedPayload;
 use reattach_core::wire::decode;
 use reattach_core::wire::decode_generally;
 use reattach_core::wire::next_line;
@@ -87,6 +90,44 @@ fn white_space_and_escapes_mean_nothing() {
     {
         assert_eq!(decode(other), plain, "{other}");
     }
+}
+
+#[test]
+fn a_checked_payload_has_no_line_break() {
+    let checked = UncheckedPayload::new("[1,\n2]").check().expect("it is JSON");
+    assert!(!checked.as_str().contains(['\n', '\r']), "spliced into a frame it would end the frame");
+    // And this one can come from a peer.
+    let line = "{\"t\":\"msg\",\"seq\":1,\"d\":[1,\r2]}";
+    let Ok(Frame::Message(message)) = decode(line) else { panic!() };
+    let checked = UncheckedPayload::new(message.payload).check().expect("it is JSON");
+    assert!(!checked.as_str().contains(['\n', '\r']));
+}
+
+#[test]
+fn white_space_around_a_payload_is_no_part_of_it_whatever_the_order_of_the_keys() {
+    let space = " ".repeat(100);
+    for line in [
+        format!("{{\"t\":\"msg\",\"seq\":1,\"d\":{space}1{space}}}"),
+        format!("{{\"seq\":1,\"t\":\"msg\",\"d\":{space}1{space}}}"),
+    ] {
+        let read = decode(&line);
+        assert_eq!(read, Ok(Frame::Message(Message::plain(seq(1), "1"))));
+        // So it does not count against the limit of size either.
+        let mut config = server::Config::default();
+        config.connection.link.max_payload = 1;
+        let mut lone = LoneServer::new(config);
+        let transport = lone.greet(hello(1));
+        lone.hear(transport, &line);
+        assert!(lone.server.registry().is_reachable(&hello(1).cid), "the transport lives");
+        let delivery = lone.server.take(&hello(1).cid, lone.now).expect("it came");
+        assert_eq!(delivery.payload().as_str(), "1");
+    }
+    assert!(decode("{\"t\":\"msg\",\"seq\":1,\"d\": }").is_err(), "nothing is no payload");
+    assert_eq!(
+        Payload::from_json(&format!("{space}1{space}")).expect("it is JSON").len(),
+        1,
+        "who sends it counts as who gets it"
+    );
 }
 
 // S001-32, S003-07
