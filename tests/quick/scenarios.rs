@@ -61,6 +61,8 @@ mod reports;
 mod restored;
 #[path = "../tests/resume.rs"]
 mod resume;
+#[path = "../tests/revocation.rs"]
+mod revocation;
 #[path = "../tests/simulate.rs"]
 mod simulate;
 #[path = "../tests/superseded.rs"]

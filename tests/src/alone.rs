@@ -8,9 +8,12 @@ use reattach_core::client::Client;
 use reattach_core::connection::Incoming;
 use reattach_core::id::Epoch;
 use reattach_core::id::Fence;
+use reattach_core::id::Name;
+use reattach_core::id::Principal;
 use reattach_core::id::TransportId;
 use reattach_core::reconnect::OpenError;
 use reattach_core::server;
+use reattach_core::server::Admission;
 use reattach_core::server::Mint;
 use reattach_core::server::Server;
 use reattach_core::time::Instant;
@@ -197,6 +200,17 @@ impl LoneServer {
         let (transport, _) = self.accept(None);
         self.hear(transport, &frames::text(&Frame::Hello(Box::new(hello))));
         transport
+    }
+
+    /// A transport comes, says hello and is let in by a name, for so long where that is said. Returns what the server calls it, and
+    /// what it does once it is let in.
+    pub fn admit(&mut self, hello: Hello, name: &str, holds: Option<Duration>) -> (TransportId, Vec<server::Output>) {
+        let transport = self.greet(hello);
+        let principal = Principal::Named(Name::new(name).expect("the test says what may be"));
+        let admission = Admission { principal, expires: holds.map(|holds| self.now + holds) };
+        let input = server::Input::Authenticated { transport, admission: Some(admission) };
+        self.server.handle_input(input, self.now);
+        (transport, self.drain())
     }
 
     /// A reliable message comes.

@@ -13,10 +13,7 @@ use harness::world::World;
 use harness::world::secrets;
 use harness::world::steady;
 use reattach_core::client::Status;
-use reattach_core::id::Name;
-use reattach_core::id::Principal;
 use reattach_core::id::TransportId;
-use reattach_core::server;
 use reattach_core::server::Config;
 use reattach_core::server::Output;
 use reattach_core::server::Refusal;
@@ -152,15 +149,8 @@ fn a_connection_that_cannot_be_registered_is_refused_closed_and_heard_no_more() 
     config.authenticate = true;
     config.max_per_principal = 1;
     let mut lone = LoneServer::new(config);
-    let enter = |lone: &mut LoneServer, number: u8| {
-        let transport = lone.greet(hello(number));
-        let admission = Some(Principal::Named(Name::new("ada").expect("a name")).into());
-        let input = server::Input::Authenticated { transport, admission };
-        lone.server.handle_input(input, lone.now);
-        (transport, lone.drain())
-    };
-    enter(&mut lone, 1);
-    let (transport, outputs) = enter(&mut lone, 2);
+    lone.admit(hello(1), "ada", None);
+    let (transport, outputs) = lone.admit(hello(2), "ada", None);
     assert!(outputs.iter().any(|output| matches!(output, Output::Registry(RegistryEvent::Refused { .. }))));
     assert!(
         outputs.iter().any(|output| matches!(output, Output::Close { transport: closed, .. } if *closed == transport))

@@ -10,6 +10,8 @@ use harness::frames::hello_text;
 use harness::world::payload;
 use reattach_core::connection::Incoming;
 use reattach_core::id::InstanceId;
+use reattach_core::id::Name;
+use reattach_core::id::Principal;
 use reattach_core::id::TransportId;
 use reattach_core::server::Answer;
 use reattach_core::server::Attach;
@@ -36,8 +38,7 @@ const SECOND: Duration = Duration::from_secs(1);
 fn a_new_connection_gets_a_peer_that_is_told_to_attach() {
     let mut desk = Desk::new();
     let (transport, outputs) = desk.greet(hello(1));
-    let created = outputs.iter().any(|output| matches!(output, RegistryOutput::Create(origin) if origin.id == first()));
-    assert!(created, "{outputs:?}");
+    assert_eq!(created_in(&outputs), Some(first()), "{outputs:?}");
     assert_eq!(attached_in(&outputs), [transport]);
 }
 
@@ -130,6 +131,56 @@ fn a_hello_that_waits_for_a_peer_that_never_answers_begins_another_connection() 
     let (waiting, _) = desk.greet(Hello { attempt: attempt(2), ..hello(1) });
     let outputs = desk.wait(SECOND);
     assert_eq!(attached_in(&outputs), [waiting]);
+}
+
+#[test]
+fn a_hello_that_was_let_in_before_a_revocation_and_waits_has_to_be_let_in_again() {
+    let mut desk = Desk::new();
+    desk.greet(hello(1));
+    // The peer has not answered yet, so the next hello waits.
+    let (waiting, _) = desk.greet(Hello { attempt: attempt(2), ..hello(1) });
+    assert!(desk.registry.revoke(&hello(1).cid, desk.now));
+    let outputs = desk.drain();
+    assert!(outputs.iter().any(|output| matches!(output, RegistryOutput::Command { command: Command::Revoke, .. })));
+    let closed = RegistryOutput::Close { transport: waiting, code: CloseCode::UNAUTHENTICATED };
+    assert!(outputs.contains(&closed), "{outputs:?}");
+    desk.answer(first(), Answer::Ended { receipt: None });
+    assert_eq!((desk.registry.connections(), desk.registry.transports(), desk.registry.receipts()), (0, 0, 0));
+    assert_eq!(desk.registry.poll_timeout(), None);
+}
+
+#[test]
+fn a_hello_that_waits_goes_on_waiting_where_somebody_else_is_revoked() {
+    let mut desk = Desk::new();
+    desk.greet(hello(1));
+    desk.greet(Hello { attempt: attempt(2), ..hello(1) });
+    let somebody = Principal::Named(Name::new("somebody").expect("a name"));
+    assert_eq!(desk.registry.revoke_all(&somebody, desk.now), 0);
+    assert_eq!(desk.drain(), []);
+}
+
+#[test]
+fn a_peer_that_dies_while_its_connection_says_hello_again_leaves_a_receipt_that_is_not_final_and_the_hello_begins_anew()
+{
+    let mut desk = Desk::new();
+    desk.greet(hello(1));
+    let (waiting, outputs) = desk.greet(Hello { attempt: attempt(2), ..hello(1) });
+    assert_eq!(created_in(&outputs), None, "it waits");
+    let outputs = desk.say(RegistryInput::PeerGone { peer: first() });
+    let successor = created_in(&outputs).expect("the hello that waited has another peer");
+    assert_ne!(successor, first());
+    let is_attach = |output: &RegistryOutput| {
+        matches!(output, RegistryOutput::Command { peer, command: Command::Attach(attach) }
+            if *peer == successor && attach.transport == waiting)
+    };
+    assert!(outputs.iter().any(is_attach), "{outputs:?}");
+    assert_eq!((desk.registry.connections(), desk.registry.receipts()), (1, 1));
+    // What the dead one still says changes nothing.
+    desk.say(RegistryInput::PeerGone { peer: first() });
+    desk.answer(first(), Answer::Ended { receipt: None });
+    assert_eq!(desk.registry.connections(), 1);
+    desk.answer(successor, Answer::Attached { transport: waiting, epoch: mint(2).epoch, is_named: false });
+    assert!(desk.registry.is_reachable(&hello(1).cid));
 }
 
 #[test]
@@ -386,6 +437,11 @@ impl Desk {
 /// The first peer that a registry makes, for the first client.
 fn first() -> PeerId {
     PeerId { cid: hello(1).cid, generation: Generation(1) }
+}
+
+/// The peer that is asked for.
+fn created_in(outputs: &[RegistryOutput]) -> Option<PeerId> {
+    outputs.iter().find_map(|output| if let RegistryOutput::Create(origin) = output { Some(origin.id) } else { None })
 }
 
 fn attached(transport: TransportId) -> Answer {

@@ -5,6 +5,7 @@ use reattach_core::id::MessageId;
 use reattach_core::outcome::Failure;
 use reattach_core::outcome::Outcome;
 use reattach_core::outcome::SendFailed;
+use reattach_core::server::PeerClosed;
 use reattach_core::server::PeerEvent;
 use reattach_core::server::Refusal;
 use reattach_core::server::RegistryEvent;
@@ -96,6 +97,13 @@ impl World {
         events
             .filter_map(|event| if let client::Event::Attached { resumed } = event { Some(*resumed) } else { None })
             .collect()
+    }
+
+    /// Why each peer that has ended did, in order.
+    pub fn ends(&self) -> Vec<PeerClosed> {
+        let end =
+            |event: &PeerEvent| if let PeerEvent::Closed { reason } = event { Some(reason.clone()) } else { None };
+        self.peer_events.iter().filter_map(|(_, event)| end(event)).collect()
     }
 
     /// The texts that the server wrote on a wire.
