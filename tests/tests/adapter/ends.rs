@@ -1,23 +1,39 @@
 //! Endings and beginnings that overlap: what a program that stops, a runtime that goes, or an application that panics leaves
 //! behind.
 
+use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
+use std::task::Context;
+use std::task::Poll;
 use std::time::Duration;
 
+use async_tungstenite::tokio::TokioAdapter;
 use futures_util::FutureExt as _;
 use reattach::ClientConfig;
 use reattach::ConnectError;
 use reattach::Credentials;
 use reattach::CredentialsProvider;
+use reattach::core::error::ApiMisuse;
 use reattach::core::id::Name;
+use reattach::core::outcome::Outcome;
 use reattach::core::reconnect::GiveUp;
+use tokio::io::AsyncRead;
+use tokio::io::AsyncWrite;
+use tokio::io::ReadBuf;
+use tokio::net::TcpListener;
+use tokio::net::TcpStream;
 
 use super::loopback::client_config;
 use super::loopback::client_core;
+use super::loopback::deciding;
 use super::loopback::listen;
+use super::loopback::next;
+use super::loopback::number;
+use super::loopback::number_of;
 use super::loopback::server_config;
 use super::loopback::server_core;
 use super::loopback::soon;
@@ -174,4 +190,71 @@ async fn a_credentials_provider_that_never_answers_ends_with_the_connect_timeout
     let config = ClientConfig::new().with_core(core).with_credentials(CredentialsProvider::new(std::future::pending));
     let result = soon(reattach::connect(&url, config)).await;
     assert!(matches!(result, Err(ConnectError::GaveUp(GiveUp::Exhausted { .. }))), "{result:?}");
+}
+
+/// A stream that panics when it is read, once it is told to.
+struct Cursed {
+    stream: TcpStream,
+    is_cursed: Arc<AtomicBool>,
+}
+
+impl AsyncRead for Cursed {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        assert!(!self.is_cursed.load(Ordering::Relaxed), "the stream is cursed");
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Cursed {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+// "a peer task that panics while its connection says hello again"
+#[tokio::test]
+async fn a_connection_whose_task_panics_ends_honestly_and_its_client_begins_anew() {
+    let server = reattach::server(deciding(|_| {}));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("ws://{}/", listener.local_addr().unwrap());
+    let is_cursed = Arc::new(AtomicBool::new(false));
+    let accepting = tokio::spawn({
+        let (server, is_cursed) = (server.clone(), Arc::clone(&is_cursed));
+        async move {
+            for number in 0_u32.. {
+                let (stream, remote) = listener.accept().await.unwrap();
+                let is_cursed = if number == 0 { Arc::clone(&is_cursed) } else { Arc::default() };
+                server.serve(TokioAdapter::new(Cursed { stream, is_cursed }), Some(remote));
+            }
+        }
+    });
+    let client = soon(reattach::connect(&url, client_config())).await.unwrap();
+    let first = soon(server.accept()).await.unwrap();
+    let receipt = client.send(number(1)).await.unwrap();
+    let down = first.send(number(2)).await.unwrap();
+    let handed = next(&first).await;
+    is_cursed.store(true, Ordering::Relaxed);
+    // Its next byte kills the task, while the client says hello on another transport.
+    client.reconnect().unwrap();
+    soon(first.ended()).await;
+    let second = soon(server.accept()).await.unwrap();
+    assert_eq!(second.id(), first.id());
+    assert!(matches!(soon(receipt).await, Outcome::Unknown { .. }));
+    assert!(!matches!(soon(down).await, Outcome::Rejected { .. }));
+    assert_eq!(handed.accept(), Err(ApiMisuse::Undecidable));
+    let after = client.send(number(3)).await.unwrap();
+    let handed = next(&second).await;
+    assert_eq!(number_of(&handed), 3);
+    handed.accept().unwrap();
+    assert_eq!(soon(after).await, Outcome::Delivered);
+    until(|| (server.connections(), server.transports()) == (1, 1)).await;
+    accepting.abort();
 }

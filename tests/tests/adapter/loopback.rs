@@ -176,3 +176,9 @@ pub(crate) fn code(text: &str) -> Code {
 pub(crate) async fn next(connection: &Connection) -> Received {
     soon(connection.recv()).await.expect("the connection goes on")
 }
+
+/// The number in the next message.
+pub(crate) async fn next_number(connection: &Connection) -> u64 {
+    let received = next(connection).await;
+    number_of(&received)
+}

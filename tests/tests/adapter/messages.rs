@@ -18,6 +18,7 @@ use reattach::core::error::ApiMisuse;
 use reattach::core::id::MessageId;
 use reattach::core::id::Name;
 use reattach::core::link::Delivery;
+use reattach::core::link::Outgoing;
 use reattach::core::outcome::Failure;
 use reattach::core::outcome::NotDelivered;
 use reattach::core::outcome::Outcome;
@@ -81,6 +82,23 @@ async fn send_waits_for_room_and_try_send_does_not() {
     for receipt in receipts {
         assert_eq!(soon(receipt).await, Outcome::Delivered);
     }
+}
+
+#[tokio::test]
+async fn what_would_rather_fail_fails_once_the_server_cannot_be_reached() {
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("ws://{}/", closed.local_addr().unwrap());
+    drop(closed);
+    let client = reattach::start(&url, client_config()).unwrap();
+    let fast = client.send(Outgoing::from(number(1)).fail_fast()).await.unwrap();
+    let mut waits = client.send(number(2)).await.unwrap();
+    let unavailable = Outcome::NotDelivered { reason: NotDelivered::Unavailable };
+    assert_eq!(soon(fast).await, unavailable);
+    let fast = client.send(Outgoing::from(number(3)).fail_fast()).await.unwrap();
+    assert_eq!(soon(fast).await, unavailable);
+    assert!(tokio::time::timeout(Duration::from_millis(50), &mut waits).await.is_err());
+    client.disconnect();
+    assert_eq!(soon(waits).await, Outcome::NotDelivered { reason: NotDelivered::Closed });
 }
 
 #[tokio::test]

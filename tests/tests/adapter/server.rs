@@ -1,4 +1,4 @@
-//! The tokio adapter's server: who is let in, who is turned away, and what one client can do to another.
+//! The adapter's server: who is let in, who is turned away, and what one client can do to another.
 
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -6,12 +6,14 @@ use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use reattach::Admitted;
 use reattach::ClientConfig;
 use reattach::ConnectError;
 use reattach::ConnectionState;
 use reattach::Credentials;
 use reattach::CredentialsProvider;
 use reattach::Origins;
+use reattach::core::client::Closed;
 use reattach::core::client::OnSuperseded;
 use reattach::core::error::ApiMisuse;
 use reattach::core::id::Name;
@@ -28,6 +30,7 @@ use reattach::core::wire::CloseCode;
 use super::loopback::client_config;
 use super::loopback::client_core;
 use super::loopback::listen;
+use super::loopback::next;
 use super::loopback::number;
 use super::loopback::number_of;
 use super::loopback::pair;
@@ -79,6 +82,35 @@ async fn refused_credentials_are_refreshed_once_and_then_it_says_so() {
     assert_eq!(refused.unwrap_err(), ConnectError::GaveUp(GiveUp::Unauthorized { last }));
 }
 
+#[tokio::test]
+async fn credentials_that_run_out_are_renewed_and_the_connection_notices_nothing_else() {
+    let asked = Arc::new(AtomicU32::new(0));
+    let counting = Arc::clone(&asked);
+    let config = server_config().with_admission(move |hello| {
+        let is_first = hello.token.is_some_and(|token| token.reveal() == "0");
+        let expires_in = is_first.then_some(Duration::from_millis(100));
+        async move { Some(Admitted { principal: Name::new("ann").unwrap(), expires_in }) }
+    });
+    let (server, url) = listen(config).await;
+    let provider = CredentialsProvider::new(move || {
+        let n = counting.fetch_add(1, Ordering::Relaxed);
+        async move { Credentials::token(n.to_string()) }
+    });
+    let client = soon(reattach::connect(&url, client_config().with_credentials(provider))).await.unwrap();
+    let connection = soon(server.accept()).await.unwrap();
+    let mut events = connection.events();
+    soon(async {
+        while events.next().await != Some(PeerEvent::Detached { ended: Ended::CredentialsExpired }) {}
+        while events.next().await != Some(PeerEvent::Attached { resumed: true }) {}
+    })
+    .await;
+    assert_eq!(asked.load(Ordering::Relaxed), 2);
+    let receipt = client.send(text("after")).await.unwrap();
+    next(&connection).await.accept().unwrap();
+    assert_eq!(soon(receipt).await, Outcome::Delivered);
+    assert_eq!(server.connections(), 1);
+}
+
 // S004-028, N07
 #[tokio::test]
 async fn another_principal_with_the_key_is_refused_and_the_owner_notices_nothing() {
@@ -98,6 +130,19 @@ async fn another_principal_with_the_key_is_refused_and_the_owner_notices_nothing
     owner.disconnect();
     let first = soon(events.next()).await;
     assert!(matches!(first, Some(PeerEvent::Closed { .. })), "the first thing to be told is the end: {first:?}");
+}
+
+#[tokio::test]
+async fn a_client_that_is_revoked_is_told_and_ends() {
+    let (client, connection, server) = pair().await;
+    assert!(server.revoke(&connection.id()));
+    soon(connection.ended()).await;
+    soon(client.closed()).await;
+    let ConnectionState::Closed(Closed::ByPeer { code, .. }) = client.state() else { panic!("{:?}", client.state()) };
+    assert_eq!(code, CloseCode::FORBIDDEN);
+    until(|| (server.connections(), server.transports()) == (0, 0)).await;
+    assert!(!server.revoke(&connection.id()));
+    assert_eq!(server.revoke_all(&Name::new("nobody").unwrap()), 0);
 }
 
 #[tokio::test]
