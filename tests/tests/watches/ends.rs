@@ -13,7 +13,6 @@ use reattach_smol::ClientConfig;
 use reattach_smol::ConnectionState;
 use reattach_smol::Question;
 use reattach_smol::core::client;
-use reattach_smol::core::hub::Config;
 use reattach_smol::core::hub::Ended;
 use reattach_smol::core::hub::Event;
 use reattach_smol::core::hub::WatcherEvent;
@@ -35,10 +34,9 @@ use crate::fixture::number;
 use crate::fixture::pair;
 use crate::fixture::question;
 use crate::fixture::secs;
-use crate::fixture::serve;
-use crate::fixture::serve_all;
+use crate::fixture::serve_session;
 use crate::fixture::server;
-use crate::fixture::up_to_date;
+use crate::fixture::watch_of;
 
 #[test]
 fn what_is_published_while_a_connection_is_being_closed_holds_up_nobody() {
@@ -46,8 +44,7 @@ fn what_is_published_while_a_connection_is_being_closed_holds_up_nobody() {
         let (server, hub) = server(&net).await;
         let (client, connection) = pair(&net, &server, &hub).await;
         let session = hub.create(id("s"), ada()).unwrap();
-        let mut watch = client.watch_session(id("s"), WatchFrom::Now).unwrap();
-        up_to_date(&mut watch).await;
+        let mut watch = watch_of(&client, WatchFrom::Now).await;
         // Nobody takes it, so the closing takes its time.
         _ = connection.try_send(number(1)).unwrap();
         let closing = connection.clone();
@@ -62,9 +59,7 @@ fn what_is_published_while_a_connection_is_being_closed_holds_up_nobody() {
 #[test]
 fn a_client_that_stops_trying_before_it_watches_watches_once_it_goes_on() {
     Simulation::new(2).run(async |net| {
-        let (server, hub) = server(&net).await;
-        serve_all(&net, &server, &hub);
-        let session = hub.create(id("s"), ada()).unwrap();
+        let (_server, _hub, session) = serve_session(&net).await;
         net.refuse(true);
         let client = net.start(URL, ClientConfig::new()).unwrap();
         let mut watch = client.watch_session(id("s"), WatchFrom::Start).unwrap();
@@ -80,14 +75,11 @@ fn a_client_that_stops_trying_before_it_watches_watches_once_it_goes_on() {
 #[test]
 fn a_client_that_stops_trying_while_it_asks_again_watches_once_it_goes_on() {
     Simulation::new(3).run(async |net| {
-        let (server, hub) = server(&net).await;
-        serve_all(&net, &server, &hub);
-        let session = hub.create(id("s"), ada()).unwrap();
+        let (_server, _hub, session) = serve_session(&net).await;
         let mut core = client::Config::default();
         core.reconnect.attempts = Some(1);
         let client = net.connect(URL, ClientConfig::new().with_core(core)).await.unwrap();
-        let mut watch = client.watch_session(id("s"), WatchFrom::Start).unwrap();
-        up_to_date(&mut watch).await;
+        let mut watch = watch_of(&client, WatchFrom::Start).await;
         for round in 0..20 {
             client.reconnect().unwrap();
             // Somewhere between the request and the response.
@@ -113,12 +105,9 @@ fn a_client_that_stops_trying_while_it_asks_again_watches_once_it_goes_on() {
 #[test]
 fn a_transport_that_was_replaced_while_nobody_looked_has_the_session_watched_anew() {
     Simulation::new(10).run(async |net| {
-        let (server, hub) = server(&net).await;
-        serve_all(&net, &server, &hub);
-        let session = hub.create(id("s"), ada()).unwrap();
+        let (_server, _hub, session) = serve_session(&net).await;
         let client = net.connect(URL, ClientConfig::new()).await.unwrap();
-        let mut watch = client.watch_session(id("s"), WatchFrom::Start).unwrap();
-        up_to_date(&mut watch).await;
+        let mut watch = watch_of(&client, WatchFrom::Start).await;
         client.reconnect().unwrap();
         net.sleep(secs(10)).await;
         session.publish(&number(1)).unwrap();
@@ -156,8 +145,7 @@ fn what_waits_for_a_watch_that_is_dropped_goes_at_once() {
         let (server, hub) = server(&net).await;
         let (client, connection) = pair(&net, &server, &hub).await;
         let session = hub.create(id("s"), ada()).unwrap();
-        let mut watch = client.watch_session(id("s"), WatchFrom::Now).unwrap();
-        up_to_date(&mut watch).await;
+        let watch = watch_of(&client, WatchFrom::Now).await;
         session.publish(&number(1)).unwrap();
         net.sleep(secs(1)).await;
         connection.disconnect();
@@ -205,8 +193,7 @@ fn the_events_of_a_hub_that_nobody_holds_end() {
 #[test]
 fn a_session_is_detached_once_its_owner_has_been_away_for_the_whole_ttl() {
     Simulation::new(1).run(async |net| {
-        let (_server, hub) = serve(&net, Config::default()).await;
-        let session = hub.create(id("s"), ada()).unwrap();
+        let (_server, hub, session) = serve_session(&net).await;
         let client = client(&net).await;
         let watch = client.watch_session(id("s"), WatchFrom::Now).unwrap();
         watch.own().await.unwrap();
@@ -291,8 +278,7 @@ fn a_connection_that_two_threads_give_to_a_hub_at_once_is_served() {
         let (server, hub) = server(&net).await;
         let (client, connection) = pair(&net, &server, &hub).await;
         let session = hub.create(id("s"), ada()).unwrap();
-        let mut watch = client.watch_session(id("s"), WatchFrom::Now).unwrap();
-        up_to_date(&mut watch).await;
+        let mut watch = watch_of(&client, WatchFrom::Now).await;
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| (0..5_000).for_each(|_| hub.attach(&connection)));

@@ -10,6 +10,7 @@ use reattach_smol::Hub;
 use reattach_smol::Router;
 use reattach_smol::Server;
 use reattach_smol::ServerConfig;
+use reattach_smol::Session;
 use reattach_smol::SessionWatch;
 use reattach_smol::core::hub::Config;
 use reattach_smol::core::hub::Ended;
@@ -21,6 +22,7 @@ use reattach_smol::core::messages::Choice;
 use reattach_smol::core::messages::PermissionId;
 use reattach_smol::core::messages::PermissionRequest;
 use reattach_smol::core::permission::Removed;
+use reattach_smol::core::session::WatchFrom;
 use reattach_smol::core::wire::Payload;
 use reattach_smol::testing::Net;
 
@@ -125,6 +127,20 @@ pub(crate) async fn serve(net: &Net, config: Config) -> (Server, Hub) {
     let (server, hub) = server_with(net, config).await;
     serve_all(net, &server, &hub);
     (server, hub)
+}
+
+/// The same with the defaults, and a session of Ada's.
+pub(crate) async fn serve_session(net: &Net) -> (Server, Hub, Session) {
+    let (server, hub) = serve(net, Config::default()).await;
+    let session = hub.create(id("s"), ada()).unwrap();
+    (server, hub, session)
+}
+
+/// A client's watch of that session, which has seen all that was there.
+pub(crate) async fn watch_of(client: &Client, from: WatchFrom) -> SessionWatch {
+    let mut watch = client.watch_session(id("s"), from).unwrap();
+    up_to_date(&mut watch).await;
+    watch
 }
 
 /// A client and its connection at the server, which the hub serves.

@@ -1,7 +1,6 @@
 //! Watched sessions and questions across outages and restarts.
 
 use reattach_smol::ConnectionState;
-use reattach_smol::core::hub::Config;
 use reattach_smol::core::hub::Ended;
 use reattach_smol::core::hub::WatcherEvent;
 use reattach_smol::core::permission::Removed;
@@ -14,7 +13,6 @@ use reattach_smol::testing::Direction;
 use reattach_smol::testing::Simulation;
 
 use crate::fixture::ALLOW;
-use crate::fixture::ada;
 use crate::fixture::client;
 use crate::fixture::dialog;
 use crate::fixture::event;
@@ -24,14 +22,13 @@ use crate::fixture::number;
 use crate::fixture::question;
 use crate::fixture::removed;
 use crate::fixture::secs;
-use crate::fixture::serve;
-use crate::fixture::up_to_date;
+use crate::fixture::serve_session;
+use crate::fixture::watch_of;
 
 #[test]
 fn who_watches_with_a_client_that_has_stopped_trying_watches_when_that_goes_on() {
     Simulation::new(1).run(async |net| {
-        let (_server, hub) = serve(&net, Config::default()).await;
-        let session = hub.create(id("s"), ada()).unwrap();
+        let (_server, _hub, session) = serve_session(&net).await;
         let client = client(&net).await;
         net.refuse(true);
         net.cut();
@@ -49,11 +46,9 @@ fn who_watches_with_a_client_that_has_stopped_trying_watches_when_that_goes_on()
 #[test]
 fn an_answer_that_overtakes_the_watch_after_a_new_epoch_is_sent_again() {
     Simulation::new(2).run(async |net| {
-        let (_server, hub) = serve(&net, Config::default()).await;
-        let session = hub.create(id("s"), ada()).unwrap();
+        let (_server, _hub, session) = serve_session(&net).await;
         let client = client(&net).await;
-        let mut watch = client.watch_session(id("s"), WatchFrom::Now).unwrap();
-        up_to_date(&mut watch).await;
+        let mut watch = watch_of(&client, WatchFrom::Now).await;
         let asked = session.ask_within(question("p"), secs(3_000)).unwrap();
         let shown = dialog(&mut watch).await;
         client.suspend().unwrap();
@@ -69,11 +64,9 @@ fn an_answer_that_overtakes_the_watch_after_a_new_epoch_is_sent_again() {
 #[test]
 fn an_answer_with_another_input_is_not_the_one_that_was_taken() {
     Simulation::new(3).run(async |net| {
-        let (_server, hub) = serve(&net, Config::default()).await;
-        let session = hub.create(id("s"), ada()).unwrap();
+        let (_server, _hub, session) = serve_session(&net).await;
         let client = client(&net).await;
-        let mut watch = client.watch_session(id("s"), WatchFrom::Now).unwrap();
-        up_to_date(&mut watch).await;
+        let mut watch = watch_of(&client, WatchFrom::Now).await;
         let asked = session.ask(question("p")).unwrap();
         dialog(&mut watch).await;
         let answer = |input: &str| {
@@ -93,8 +86,7 @@ fn an_answer_with_another_input_is_not_the_one_that_was_taken() {
 fn a_snapshot_comes_before_what_follows_it_wherever_the_socket_is_cut() {
     for bytes in 0..150 {
         Simulation::new(4).run(async |net| {
-            let (_server, hub) = serve(&net, Config::default()).await;
-            let session = hub.create(id("s"), ada()).unwrap();
+            let (_server, _hub, session) = serve_session(&net).await;
             let client = client(&net).await;
             session.publish(&number(1)).unwrap();
             session.set_snapshot(number(100)).unwrap();
@@ -115,11 +107,9 @@ fn a_snapshot_comes_before_what_follows_it_wherever_the_socket_is_cut() {
 #[test]
 fn when_a_watch_ends_its_dialogs_go_whatever_becomes_of_an_answer() {
     Simulation::new(5).run(async |net| {
-        let (_server, hub) = serve(&net, Config::default()).await;
-        let session = hub.create(id("s"), ada()).unwrap();
+        let (_server, _hub, session) = serve_session(&net).await;
         let client = client(&net).await;
-        let mut watch = client.watch_session(id("s"), WatchFrom::Now).unwrap();
-        up_to_date(&mut watch).await;
+        let mut watch = watch_of(&client, WatchFrom::Now).await;
         let _asked = session.ask_within(question("p"), secs(3_000)).unwrap();
         let shown = dialog(&mut watch).await;
         net.stall_one_way(Direction::ToServer);

@@ -29,8 +29,10 @@ use crate::fixture::question;
 use crate::fixture::removed;
 use crate::fixture::secs;
 use crate::fixture::serve;
+use crate::fixture::serve_session;
 use crate::fixture::server;
 use crate::fixture::up_to_date;
+use crate::fixture::watch_of;
 
 // S004-045, S004-046
 #[test]
@@ -121,8 +123,7 @@ fn who_was_away_is_shown_what_is_open_with_the_time_that_is_left_and_not_what_wa
         let (away, there) = (client(&net).await, client(&net).await);
         let session = hub.create(id("s"), ada()).unwrap();
         let mut there = there.watch_session(id("s"), WatchFrom::Now).unwrap();
-        let mut away_watch = away.watch_session(id("s"), WatchFrom::Now).unwrap();
-        up_to_date(&mut away_watch).await;
+        let mut away_watch = watch_of(&away, WatchFrom::Now).await;
         up_to_date(&mut there).await;
         away.suspend().unwrap();
         net.sleep(secs(1)).await;
@@ -146,8 +147,7 @@ fn who_was_away_is_shown_what_is_open_with_the_time_that_is_left_and_not_what_wa
 #[test]
 fn what_nobody_answers_is_denied_and_so_is_what_is_asked_of_nobody() {
     Simulation::new(5).run(async |net| {
-        let (_server, hub) = serve(&net, Config::default()).await;
-        let session = hub.create(id("s"), ada()).unwrap();
+        let (_server, hub, session) = serve_session(&net).await;
         let begun = net.now();
         let verdict = session.ask(question("p")).unwrap().await;
         assert_eq!((verdict, (net.now() - begun).as_secs()), (Verdict::Deny(DenyReason::TimedOut), 300));
@@ -192,8 +192,7 @@ fn what_is_still_on_its_way_when_a_session_is_no_longer_watched_goes_to_nobody_a
         let client = client(&net).await;
         let session = hub.create(id("s"), ada()).unwrap();
         for round in 0..50 {
-            let mut watch = client.watch_session(id("s"), WatchFrom::Now).unwrap();
-            up_to_date(&mut watch).await;
+            let mut watch = watch_of(&client, WatchFrom::Now).await;
             for event in 0..100 {
                 session.publish(&number(round * 100 + event)).unwrap();
             }
