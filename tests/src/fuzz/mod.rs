@@ -30,6 +30,7 @@ pub mod wire;
 mod bytes;
 mod callers;
 mod checks;
+mod minter;
 mod shapes;
 
 /// A fuzz target: its name, which is that of its corpus, and its body.

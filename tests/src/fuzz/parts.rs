@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use reattach_core::connection::Incoming;
 use reattach_core::id::ConnectionId;
-use reattach_core::id::Epoch;
 use reattach_core::id::Fence;
 use reattach_core::id::MessageId;
 use reattach_core::id::TransportId;
@@ -23,7 +22,6 @@ use reattach_core::outcome::Failure;
 use reattach_core::server::Answer;
 use reattach_core::server::Command;
 use reattach_core::server::Config;
-use reattach_core::server::Mint;
 use reattach_core::server::Peer;
 use reattach_core::server::PeerEvent;
 use reattach_core::server::PeerId;
@@ -43,6 +41,7 @@ use crate::fuzz::callers;
 use crate::fuzz::callers::Callers;
 use crate::fuzz::callers::Known;
 use crate::fuzz::checks;
+use crate::fuzz::minter::Minter;
 use crate::fuzz::shapes;
 
 /// The body of the target.
@@ -97,7 +96,7 @@ struct Run<'a> {
     current: BTreeMap<ConnectionId, PeerId>,
     wires: BTreeMap<TransportId, Wire>,
     accepted: u64,
-    minted: u64,
+    minter: Minter,
     callers: Callers,
     now: Instant,
     /// Whether what the two say to each other arrives at once.
@@ -125,7 +124,7 @@ impl<'a> Run<'a> {
             current: BTreeMap::new(),
             wires: BTreeMap::new(),
             accepted: 0,
-            minted: 0,
+            minter: Minter::default(),
             callers: Callers::default(),
             now,
             is_swift: false,
@@ -165,7 +164,7 @@ impl<'a> Run<'a> {
     fn arrive(&mut self) {
         self.accepted += 1;
         let transport = TransportId(self.accepted);
-        let mint = Mint { epoch: Epoch::from_bytes(self.random()), fence: Fence::from_bytes(self.random()) };
+        let mint = self.minter.mint();
         self.wires.insert(transport, Wire { holder: Holder::Registry, hello: None, fence: None });
         self.tell(RegistryInput::Accepted { transport, address: None, mint });
         let (current, peers) = (&self.current, &self.peers);
@@ -397,14 +396,6 @@ impl<'a> Run<'a> {
         self.tell(RegistryInput::PeerGone { peer: id });
         self.may_fence = false;
         assert_ne!(self.current.get(&id.cid), Some(&id), "who is gone is given up");
-    }
-
-    /// Sixteen bytes that never come again.
-    fn random(&mut self) -> [u8; 16] {
-        self.minted += 1;
-        let mut bytes = [0xa5; 16];
-        bytes[8..].copy_from_slice(&self.minted.to_be_bytes());
-        bytes
     }
 
     /// Does what the machines ask for; where things are swift, also carries what they say to each other.

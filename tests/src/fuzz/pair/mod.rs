@@ -21,21 +21,19 @@ use reattach_core::connection;
 use reattach_core::connection::Incoming;
 use reattach_core::id::ConnectionId;
 use reattach_core::id::ConnectionKey;
-use reattach_core::id::Epoch;
-use reattach_core::id::Fence;
 use reattach_core::id::InstanceId;
 use reattach_core::id::MessageId;
 use reattach_core::id::TransportId;
 use reattach_core::link::Handle;
 use reattach_core::reconnect::OpenError;
 use reattach_core::server;
-use reattach_core::server::Mint;
 use reattach_core::server::Peer;
 use reattach_core::server::Server;
 use reattach_core::time::Instant;
 use reattach_core::wire::CloseCode;
 
 use crate::fuzz::bytes::Bytes;
+use crate::fuzz::minter::Minter;
 use crate::fuzz::shapes;
 use crate::oracle;
 use crate::oracle::Checked;
@@ -78,7 +76,7 @@ struct Run<'a> {
     now: Instant,
     wires: BTreeMap<u64, Wire>,
     opened: u64,
-    minted: u64,
+    minter: Minter,
     oracle: Oracle,
     /// Everything that was sent, and everything that there ever was to decide by.
     sent: Vec<(Party, MessageId)>,
@@ -142,7 +140,7 @@ impl<'a> Run<'a> {
             now,
             wires: BTreeMap::new(),
             opened: 0,
-            minted: 0,
+            minter: Minter::default(),
             oracle: Oracle::new(rules),
             sent: Vec::new(),
             handles: Vec::new(),
@@ -160,12 +158,12 @@ impl<'a> Run<'a> {
 
     /// Another life of the client: the same key, a new instance.
     fn begin(&mut self) {
-        let instance = InstanceId::from_bytes(self.random());
-        let spare = ConnectionKey::from_bytes(self.random());
+        let instance = InstanceId::from_bytes(self.minter.bytes());
+        let spare = ConnectionKey::from_bytes(self.minter.bytes());
         let key = ConnectionKey::from_bytes([1; 16]);
         let cid = key.connection_id();
         let secrets = Secrets { key, spare: Some(spare), instance };
-        let client = Client::new(self.client_config.clone(), secrets, self.minted, self.now);
+        let client = Client::new(self.client_config.clone(), secrets, self.minter.count(), self.now);
         self.oracle.on_client(self.sides.len(), cid);
         self.sides.push(Side { client, lives: true, wire: None });
         self.drain();
@@ -335,7 +333,7 @@ impl<'a> Run<'a> {
     }
 
     fn open_wire(&mut self, number: u64) {
-        let mint = Mint { epoch: Epoch::from_bytes(self.random()), fence: Fence::from_bytes(self.random()) };
+        let mint = self.minter.mint();
         let wire = self.wires.get_mut(&number).expect("the wire is there");
         wire.is_open = true;
         wire.server.lives = true;
@@ -458,14 +456,6 @@ impl<'a> Run<'a> {
 
     fn any_cid(&mut self) -> Option<ConnectionId> {
         self.bytes.pick_of(self.server.connections().copied())
-    }
-
-    /// Sixteen bytes that never come again.
-    fn random(&mut self) -> [u8; 16] {
-        self.minted += 1;
-        let mut bytes = [0xa5; 16];
-        bytes[8..].copy_from_slice(&self.minted.to_be_bytes());
-        bytes
     }
 
     fn drop_dead_wires(&mut self) {

@@ -14,7 +14,6 @@ use std::time::Duration;
 use reattach_core::connection::Incoming;
 use reattach_core::id::ConnectionId;
 use reattach_core::id::Epoch;
-use reattach_core::id::Fence;
 use reattach_core::id::Name;
 use reattach_core::id::Principal;
 use reattach_core::id::ReportNo;
@@ -24,7 +23,6 @@ use reattach_core::server::Admission;
 use reattach_core::server::Answer;
 use reattach_core::server::Config;
 use reattach_core::server::Generation;
-use reattach_core::server::Mint;
 use reattach_core::server::PeerId;
 use reattach_core::server::Refusal;
 use reattach_core::server::Registry;
@@ -38,6 +36,7 @@ use reattach_core::wire::Token;
 use crate::fuzz::bytes::Bytes;
 use crate::fuzz::callers;
 use crate::fuzz::callers::Callers;
+use crate::fuzz::minter::Minter;
 use crate::fuzz::shapes;
 
 use self::ledger::Asked;
@@ -62,7 +61,7 @@ struct Run<'a> {
     /// Every peer that was ever made.
     peers: Vec<PeerId>,
     accepted: u64,
-    minted: u64,
+    minter: Minter,
     now: Instant,
     /// Who may be given up by what happens now, and who may be told to end.
     may_fence: bool,
@@ -96,7 +95,7 @@ impl<'a> Run<'a> {
             callers: Callers::default(),
             peers: Vec::new(),
             accepted: 0,
-            minted: 0,
+            minter: Minter::default(),
             now,
             may_fence: false,
             may_end: false,
@@ -180,7 +179,7 @@ impl<'a> Run<'a> {
         let address = address.map(|address| address.parse::<IpAddr>().expect("an address"));
         self.accepted += 1;
         let transport = TransportId(self.accepted);
-        let mint = Mint { epoch: Epoch::from_bytes(self.random()), fence: Fence::from_bytes(self.random()) };
+        let mint = self.minter.mint();
         let has_room = self.ledger.transports() < self.ledger.config.max_connections
             && (network == 0 || self.ledger.transports_from(network) < self.ledger.config.max_per_address);
         let (is_asked, is_challenged, produced) = (false, false, 0);
@@ -288,7 +287,7 @@ impl<'a> Run<'a> {
         let (peer, epoch) = (known.peer, known.epoch);
         let answer = match (known.asked, known.carries) {
             (Asked::Attach(transport), _) => {
-                let epoch = self.bytes.pick(&[epoch, Epoch::from_bytes([self.minted.to_be_bytes()[7]; 16])]);
+                let epoch = self.bytes.pick(&[epoch, Epoch::from_bytes([self.minter.count().to_be_bytes()[7]; 16])]);
                 Answer::Attached { transport, epoch, is_named: self.bytes.pick(&[false, true]) }
             }
             (Asked::End, _) => Answer::Ended { receipt: Some(self.receipt(epoch)) },
@@ -441,14 +440,6 @@ impl<'a> Run<'a> {
 
     fn any_cid(&mut self) -> Option<ConnectionId> {
         self.bytes.pick_of(self.ledger.connections.keys().copied())
-    }
-
-    /// Sixteen bytes that never come again.
-    fn random(&mut self) -> [u8; 16] {
-        self.minted += 1;
-        let mut bytes = [0xa5; 16];
-        bytes[8..].copy_from_slice(&self.minted.to_be_bytes());
-        bytes
     }
 
     fn drain(&mut self) {

@@ -16,7 +16,6 @@ use std::time::Duration;
 use reattach_core::connection::Incoming;
 use reattach_core::error::ApiMisuse;
 use reattach_core::id::ConnectionId;
-use reattach_core::id::Epoch;
 use reattach_core::id::Fence;
 use reattach_core::id::InstanceId;
 use reattach_core::id::MessageId;
@@ -28,7 +27,6 @@ use reattach_core::link::Handle;
 use reattach_core::link::Outgoing;
 use reattach_core::server::Config;
 use reattach_core::server::Input;
-use reattach_core::server::Mint;
 use reattach_core::server::Peer;
 use reattach_core::server::Server;
 use reattach_core::time::Instant;
@@ -42,6 +40,7 @@ use crate::fuzz::callers;
 use crate::fuzz::callers::Callers;
 use crate::fuzz::callers::Known;
 use crate::fuzz::checks;
+use crate::fuzz::minter::Minter;
 use crate::fuzz::shapes;
 
 use self::ledger::Cause;
@@ -86,7 +85,7 @@ struct Run<'a> {
     /// What was sent, and what was handed over to be decided about.
     ids: Vec<(ConnectionId, MessageId)>,
     handles: Vec<(ConnectionId, Handle)>,
-    minted: u64,
+    minter: Minter,
     /// Messages in the text that is being made.
     ahead: u64,
     /// Whether all bytes leave at once, and the application answers at once.
@@ -121,7 +120,7 @@ impl<'a> Run<'a> {
             asked: BTreeMap::new(),
             ids: Vec::new(),
             handles: Vec::new(),
-            minted: 0,
+            minter: Minter::default(),
             ahead: 0,
             is_fast,
         }
@@ -178,7 +177,7 @@ impl<'a> Run<'a> {
         let address = address.map(|address| address.parse::<IpAddr>().expect("an address"));
         self.accepted += 1;
         let transport = TransportId(self.accepted);
-        let mint = Mint { epoch: Epoch::from_bytes(self.random()), fence: Fence::from_bytes(self.random()) };
+        let mint = self.minter.mint();
         let of_network = self.wires.values().filter(|wire| network > 0 && wire.network == network).count();
         let is_full = self.wires.len() >= self.config.max_connections || of_network >= self.config.max_per_address;
         self.wires.insert(transport, Wire { network, ..Wire::default() });
@@ -505,14 +504,6 @@ impl<'a> Run<'a> {
 
     fn any_cid(&mut self) -> Option<ConnectionId> {
         self.bytes.pick_of(self.server.connections().copied())
-    }
-
-    /// Sixteen bytes that never come again.
-    fn random(&mut self) -> [u8; 16] {
-        self.minted += 1;
-        let mut bytes = [0xa5; 16];
-        bytes[8..].copy_from_slice(&self.minted.to_be_bytes());
-        bytes
     }
 
     /// Does what the machine asks for.
