@@ -7,6 +7,8 @@
 
 mod decisions;
 mod ledger;
+mod outputs;
+mod speech;
 
 use std::time::Duration;
 
@@ -14,17 +16,14 @@ use reattach_core::client::Client;
 use reattach_core::client::Config;
 use reattach_core::client::Input;
 use reattach_core::client::OnSuperseded;
-use reattach_core::client::Output;
 use reattach_core::client::Secrets;
 use reattach_core::client::Status;
 use reattach_core::connection::Incoming;
 use reattach_core::error::ApiMisuse;
 use reattach_core::id::ConnectionKey;
 use reattach_core::id::Epoch;
-use reattach_core::id::Fence;
 use reattach_core::id::InstanceId;
 use reattach_core::id::MessageId;
-use reattach_core::id::Seq;
 use reattach_core::id::TransportId;
 use reattach_core::link::Acceptance;
 use reattach_core::link::Handle;
@@ -33,15 +32,9 @@ use reattach_core::link::Outgoing;
 use reattach_core::reconnect::Insecure;
 use reattach_core::reconnect::OpenError;
 use reattach_core::time::Instant;
-use reattach_core::wire::Challenge;
 use reattach_core::wire::CloseCode;
-use reattach_core::wire::Frame;
 use reattach_core::wire::Hello;
-use reattach_core::wire::Message;
-use reattach_core::wire::Receipt;
-use reattach_core::wire::Report;
 use reattach_core::wire::Token;
-use reattach_core::wire::Welcome;
 
 use crate::fuzz::bytes::Bytes;
 use crate::fuzz::checks;
@@ -207,134 +200,6 @@ impl<'a> Run<'a> {
         self.input(Cause::Received, Input::Received { transport, incoming: Incoming::Text(text) });
     }
 
-    /// Says what was put together, as one WebSocket message.
-    fn say(&mut self, text: String) {
-        self.ahead = 0;
-        let text = shapes::garble(&mut self.bytes, text);
-        self.receive(&text);
-    }
-
-    fn say_one(&mut self, put: fn(&mut Self, &mut String)) {
-        let mut text = String::new();
-        put(self, &mut text);
-        self.say(text);
-    }
-
-    fn welcome(&mut self) {
-        let link = self.client.connection().link();
-        let (sent, received) = (link.outbox().flight().sent(), link.inbox().settlement().received());
-        let epoch = self.client.connection().epoch();
-        let resumed = epoch.is_some() ^ self.bytes.rarely(4);
-        let mint = self.mint();
-        let epoch = if resumed ^ self.bytes.rarely(32) { epoch.unwrap_or(mint) } else { mint };
-        let mut cid = self.client.connection_id();
-        if self.bytes.rarely(32) {
-            cid = ConnectionKey::from_bytes([99; 16]).connection_id();
-        }
-        let report =
-            if resumed ^ self.bytes.rarely(32) { shapes::report(&mut self.bytes, sent) } else { Report::default() };
-        let receipt = if !resumed && self.bytes.rarely(2) { Some(Box::new(self.receipt(sent))) } else { None };
-        let welcome = Welcome {
-            cid,
-            epoch,
-            resumed,
-            report,
-            seen: shapes::report_no(&mut self.bytes),
-            limits: shapes::limits(&mut self.bytes),
-            detach_ttl: Duration::from_millis(500),
-            receipt,
-        };
-        let mut text = String::new();
-        shapes::put(&Frame::Welcome(Box::new(welcome)), &mut text);
-        if self.bytes.rarely(3) {
-            let seq = if resumed { received.next() } else { Seq::ZERO.next() };
-            shapes::put(&Frame::Message(Message::plain(seq, "0")), &mut text);
-        }
-        self.say(text);
-    }
-
-    fn receipt(&mut self, sent: Seq) -> Receipt {
-        let epoch = self.client.connection().epoch();
-        let mint = self.mint();
-        let Report { received, settled, no: _, except } = shapes::report(&mut self.bytes, sent);
-        let handed = if self.bytes.rarely(4) { vec![settled.next()] } else { Vec::new() };
-        Receipt {
-            epoch: epoch.filter(|_| !self.bytes.rarely(16)).unwrap_or(mint),
-            received,
-            settled,
-            except,
-            seen: shapes::report_no(&mut self.bytes),
-            handed,
-            is_final: !self.bytes.rarely(3),
-        }
-    }
-
-    fn challenge(&mut self) {
-        let fence = Fence::from_bytes([self.bytes.byte(); 16]);
-        let mut text = String::new();
-        shapes::put(&Frame::Challenge(Challenge { fence }), &mut text);
-        self.say(text);
-    }
-
-    fn message(&mut self, out: &mut String) {
-        let due = self.client.connection().link().inbox().settlement().received().get() + self.ahead + 1;
-        let seq = shapes::message(&mut self.bytes, due, out);
-        self.ahead += u64::from(seq.get() == due);
-    }
-
-    /// The highest number that the client has written.
-    fn sent(&self) -> Seq {
-        self.client.connection().link().outbox().flight().sent()
-    }
-
-    fn ack(&mut self, out: &mut String) {
-        let sent = self.sent();
-        shapes::ack(&mut self.bytes, sent, out);
-    }
-
-    fn pong(&mut self, out: &mut String) {
-        let (sent, pinged) = (self.sent(), self.wire.as_ref().map_or(0, |wire| wire.pinged));
-        shapes::pong(&mut self.bytes, sent, pinged, out);
-    }
-
-    fn ping(&mut self, out: &mut String) {
-        shapes::ping(&mut self.bytes, out);
-    }
-
-    fn ephemeral(&mut self, out: &mut String) {
-        shapes::ephemeral(&mut self.bytes, out);
-    }
-
-    fn bye(&mut self, out: &mut String) {
-        let sent = self.sent();
-        shapes::bye(&mut self.bytes, sent, out);
-    }
-
-    fn batch(&mut self) {
-        let mut text = String::new();
-        for _ in 0..2 + self.bytes.below(4) {
-            let put = self.bytes.pick(&[
-                Self::message as fn(&mut Self, &mut String),
-                Self::ack,
-                Self::pong,
-                Self::ephemeral,
-                Self::ping,
-                Self::bye,
-            ]);
-            put(self, &mut text);
-        }
-        self.say(text);
-    }
-
-    fn raw(&mut self) {
-        if self.bytes.rarely(4) {
-            let transport = self.transport();
-            return self.input(Cause::Received, Input::Received { transport, incoming: Incoming::Binary });
-        }
-        let text = if self.bytes.rarely(16) { shapes::long_text() } else { self.bytes.text() };
-        self.receive(&text);
-    }
-
     fn progress(&mut self) {
         let transport = self.transport();
         let produced = self.wire.as_ref().map_or(0, |wire| wire.produced);
@@ -487,60 +352,6 @@ impl<'a> Run<'a> {
             wire.written = wire.produced;
             let (transport, written) = (wire.transport, wire.produced);
             self.client.handle_input(Input::Progress { transport, read: 0, written }, self.now);
-        }
-    }
-
-    fn on_output(&mut self, output: Output) {
-        match output {
-            Output::Open { transport } => {
-                assert!(self.wire.is_none(), "one transport at a time");
-                self.opened += 1;
-                assert_eq!(transport, TransportId(self.opened), "a transport has a new number");
-                let (is_open, produced, written, hello, pinged, bye) = (false, 0, 0, None, 0, None);
-                self.wire = Some(Wire { transport, is_open, produced, written, hello, pinged, bye });
-            }
-            Output::Write { transport, text } => self.on_write(transport, &text),
-            Output::Close { transport, code } => {
-                let wire = self.wire.take().expect("only what lives is closed, once");
-                assert_eq!(wire.transport, transport, "only what lives is closed");
-                assert!(wire.bye.is_none_or(|announced| announced == code), "a close is the one that was announced");
-                assert!(![CloseCode::ABNORMAL, CloseCode::NO_STATUS].contains(&code), "{code} is never sent");
-            }
-            Output::Event(event) => self.ledger.on_event(&event),
-        }
-    }
-
-    fn on_write(&mut self, transport: TransportId, text: &str) {
-        let is_attached = self.client.status() == Status::Attached;
-        let has_ended = matches!(self.client.status(), Status::Closed(_));
-        let wire = self.wire.as_mut().expect("nothing is written without a transport");
-        assert!(wire.transport == transport && wire.is_open, "what is written names the live transport");
-        wire.produced += text.len() as u64;
-        for frame in shapes::frames_written(text) {
-            assert_eq!(wire.bye, None, "a bye is the last word");
-            match frame {
-                Frame::Hello(hello) => {
-                    assert!(!is_attached, "a hello comes first");
-                    let before = wire.hello.replace(*hello);
-                    let hello = wire.hello.as_ref().expect("it was just put there");
-                    assert_eq!(before.is_some(), hello.fence.is_some(), "a second hello answers a challenge");
-                    assert!(before.is_none_or(|before| before.attempt == hello.attempt), "and repeats its number");
-                    assert_eq!(hello.attempt.get(), wire.transport.0, "every transport is another attempt");
-                    assert!(hello.cid.is_owned_by(&hello.key));
-                }
-                Frame::Ping(ping) => {
-                    wire.pinged += 1;
-                    assert_eq!(ping.n.get(), wire.pinged, "pings are numbered from 1");
-                }
-                Frame::Bye(bye) => {
-                    assert!(!is_attached && (!bye.end || has_ended), "a last word comes when it is over");
-                    wire.bye = Some(bye.code);
-                }
-                Frame::Message(_) | Frame::Ephemeral(_) | Frame::Void(_) | Frame::Ack(_) | Frame::Pong(_) => {
-                    assert!(is_attached && wire.hello.is_some(), "only an attached client writes {text}");
-                }
-                Frame::Challenge(_) | Frame::Welcome(_) | Frame::Unknown => panic!("no client writes {text}"),
-            }
         }
     }
 

@@ -5,6 +5,7 @@
 //! time, both sides must agree, and where nothing was done that explains a loss, there is none.
 
 mod applications;
+mod faults;
 mod outputs;
 mod stale;
 mod wires;
@@ -30,7 +31,6 @@ use reattach_core::server;
 use reattach_core::server::Peer;
 use reattach_core::server::Server;
 use reattach_core::time::Instant;
-use reattach_core::wire::CloseCode;
 
 use crate::fuzz::bytes::Bytes;
 use crate::fuzz::minter::Minter;
@@ -40,11 +40,8 @@ use crate::oracle::Checked;
 use crate::oracle::Fault;
 use crate::oracle::Oracle;
 use crate::oracle::Party;
-use crate::oracle::Restart;
 use crate::oracle::Rules;
-use crate::oracle::Why;
 
-use self::wires::End;
 use self::wires::Item;
 use self::wires::Way;
 use self::wires::Wire;
@@ -253,20 +250,6 @@ impl<'a> Run<'a> {
         true
     }
 
-    /// A transport breaks: the first texts on it still arrive, and then both ends hear of it.
-    fn cut(&mut self) {
-        let Some(number) = self.any_wire() else { return };
-        self.disturb(number, Fault::Cut);
-        let (up, down) = (self.bytes.below(4), self.bytes.below(4));
-        let code = self.bytes.pick(&[CloseCode::ABNORMAL, CloseCode::NORMAL, CloseCode::TRY_LATER]);
-        let Some(wire) = self.wires.get_mut(&number) else { return };
-        for (end, keep) in [(&mut wire.server, up), (&mut wire.client, down)] {
-            end.coming.truncate(keep);
-            end.coming.push_back(Item::Closed(code));
-        }
-        self.drop_dead_wires();
-    }
-
     /// To the next deadline of anybody, or a little after it.
     fn wake(&mut self) {
         let busy: Vec<_> = self.wires.iter().filter(|(_, wire)| wire.is_busy()).map(|(number, _)| *number).collect();
@@ -298,26 +281,6 @@ impl<'a> Run<'a> {
         clients.chain([self.server.poll_timeout()]).flatten().min()
     }
 
-    /// Time passes with everybody asleep.
-    fn pass(&mut self) {
-        let late = Duration::from_millis(self.bytes.number().min(10_000));
-        self.sleep(late);
-        self.now = self.now + late;
-    }
-
-    /// Nobody will have done anything for so long.
-    fn sleep(&mut self, late: Duration) {
-        self.faults += 1;
-        self.oracle.on_late(late);
-        self.oracle.on_fault_everywhere(Fault::Paused);
-    }
-
-    /// Something happens to a wire that explains its end.
-    fn disturb(&mut self, number: u64, fault: Fault) {
-        self.faults += 1;
-        self.oracle.on_fault(number, fault);
-    }
-
     /// A transport that was asked for opens, or fails to.
     fn open(&mut self) {
         let asked = self.wires.iter().filter(|(_, wire)| !wire.is_open).map(|(number, _)| *number);
@@ -344,29 +307,6 @@ impl<'a> Run<'a> {
         self.sides[side].client.handle_input(client::Input::Opened { transport, token: None }, self.now);
     }
 
-    fn reconnect(&mut self) {
-        let Some(side) = self.any_side() else { return };
-        self.faults += 1;
-        self.go_on(side);
-    }
-
-    /// A client is told to connect now. Returns whether it can.
-    fn go_on(&mut self, side: usize) -> bool {
-        let can = self.sides[side].client.reconnect(self.now).is_ok();
-        if can {
-            self.oracle.on_client_command(side, false);
-        }
-        can
-    }
-
-    fn detach(&mut self) {
-        let Some(cid) = self.any_cid() else { return };
-        self.faults += 1;
-        self.oracle.on_server_command(cid, None);
-        let code = self.bytes.pick(&[CloseCode::RESTART, CloseCode::GOING_AWAY]);
-        _ = self.server.detach(&cid, code, self.now);
-    }
-
     /// Bytes leave the adapters at last.
     fn progress(&mut self) {
         let Some(number) = self.any_wire() else { return };
@@ -383,65 +323,6 @@ impl<'a> Run<'a> {
         if let Some(written) = self.wires.get_mut(&number).and_then(|wire| wire.server.leave()) {
             let input = server::Input::Progress { transport: TransportId(number), read: 0, written };
             self.server.handle_input(input, self.now);
-        }
-    }
-
-    /// A program dies, or a second copy of the client starts.
-    fn crash(&mut self) {
-        self.faults += 1;
-        self.losses += 1;
-        match self.bytes.below(3) {
-            0 => {
-                self.server = Server::new(self.server_config.clone(), self.now);
-                self.oracle.on_server_down();
-                self.oracle.on_server_restarted(Restart::Lost, None, self.now);
-                for (number, wire) in self.wires.iter_mut().filter(|(_, wire)| wire.is_open) {
-                    self.oracle.on_fault(*number, Fault::Crashed);
-                    wire.server = End::default();
-                    wire.client.coming.push_back(Item::Closed(CloseCode::ABNORMAL));
-                }
-            }
-            1 if self.sides.len() < 6 => {
-                if let Some(gone) = self.any_side() {
-                    self.sides[gone].lives = false;
-                    for (number, wire) in self.wires.iter_mut().filter(|(_, wire)| wire.side == gone) {
-                        self.oracle.on_fault(*number, Fault::Crashed);
-                        wire.client = End::default();
-                        wire.server.coming.push_back(Item::Closed(CloseCode::ABNORMAL));
-                    }
-                    self.oracle.on_client_gone(gone);
-                    self.wires.retain(|_, wire| wire.is_open || wire.side != gone);
-                }
-                self.begin();
-            }
-            2 if self.sides.len() < 6 => self.begin(),
-            _ => {}
-        }
-        self.drop_dead_wires();
-    }
-
-    /// An application ends a connection.
-    fn end(&mut self) {
-        self.faults += 1;
-        self.losses += 1;
-        let patience = Duration::from_millis(self.bytes.pick(&[100, 0, 1_000]));
-        let choice = self.bytes.below(4);
-        if let (0 | 1, Some(side)) = (choice, self.any_side()) {
-            let client = &mut self.sides[side].client;
-            if choice == 0 {
-                client.close(patience, self.now)
-            } else {
-                client.disconnect(self.now)
-            }
-            self.oracle.on_client_command(side, true);
-        } else if let Some(cid) = self.any_cid() {
-            let ended = if choice == 2 {
-                self.server.close(&cid, patience, self.now)
-            } else {
-                self.server.disconnect(&cid, self.now)
-            };
-            ended.expect("it is registered");
-            self.oracle.on_server_command(cid, Some(Why::Closed));
         }
     }
 
