@@ -12,6 +12,7 @@ pub mod hub;
 pub mod hubsim;
 pub mod net;
 pub mod oracle;
+pub mod orders;
 pub mod pair;
 pub mod permissions;
 pub mod rpc;

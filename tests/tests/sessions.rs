@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
+use harness::orders::orders;
 use harness::sessions::EPOCH;
 use harness::sessions::TTL;
 use harness::sessions::Watching;
@@ -246,15 +247,7 @@ fn n08_expiry_take_over_and_return_in_one_tick_leave_a_session_with_whom_it_belo
         Returns,
     }
     use Step::{Expires, Returns, TakenOver};
-    let orders = [
-        [Expires, TakenOver, Returns],
-        [Expires, Returns, TakenOver],
-        [TakenOver, Expires, Returns],
-        [TakenOver, Returns, Expires],
-        [Returns, Expires, TakenOver],
-        [Returns, TakenOver, Expires],
-    ];
-    for order in orders {
+    for order in orders(&[Expires, TakenOver, Returns]) {
         let mut sessions = sessions(&["s1", "s2", "s3", "s4"]);
         let (c1, c2) = (connection(1), connection(2));
         for name in ["s1", "s2", "s4"] {
@@ -268,7 +261,7 @@ fn n08_expiry_take_over_and_return_in_one_tick_leave_a_session_with_whom_it_belo
         sessions.own(c2, &session("s1")).unwrap();
         _ = events(&mut sessions);
         let mut has_returned = false;
-        for step in order {
+        for &step in &order {
             match step {
                 // The registry expires nobody who is attached.
                 Expires if has_returned => {}

@@ -7,6 +7,7 @@ use harness::ensemble::play;
 use harness::ensemble::session;
 use harness::frames::token;
 use harness::net::Way;
+use harness::orders::orders;
 use harness::world::Road;
 use harness::world::patient;
 use harness::world::secrets;
@@ -37,14 +38,7 @@ use Step::TakenOver;
 // N08, S004-039, S004-042, S004-043, with the registry: the sessions alone stand in `sessions`.
 #[test]
 fn n08_the_end_of_a_connection_its_return_and_a_take_over_in_one_tick_agree_in_every_order() {
-    for order in [
-        [Expires, TakenOver, Returns],
-        [Expires, Returns, TakenOver],
-        [TakenOver, Expires, Returns],
-        [TakenOver, Returns, Expires],
-        [Returns, Expires, TakenOver],
-        [Returns, TakenOver, Expires],
-    ] {
+    for order in orders(&[Expires, TakenOver, Returns]) {
         play(|| {
             let mut it = away_since_zero();
             let (c1, c2) = (it.world.cid(), it.world.clients[1].client.connection_id());
@@ -61,7 +55,7 @@ fn n08_the_end_of_a_connection_its_return_and_a_take_over_in_one_tick_agree_in_e
             assert_eq!(expired(&it), 0);
             it.world.now = it.world.now + Duration::from_millis(1);
             let now = it.world.now;
-            for step in order {
+            for step in &order {
                 match step {
                     Expires => it.world.server.handle_timeout(now),
                     TakenOver => _ = it.house.hub.sessions_mut().own(c2, &session("s2")).expect("it may"),
