@@ -99,7 +99,6 @@ const LEFT_OUT: &[&str] = &[
     "questions",
     "requests",
     "session_log",
-    "session_view",
     "sessions",
     "simulate_hub",
     "smol_adapter",
