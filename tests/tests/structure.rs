@@ -44,7 +44,7 @@ const RANKS: &[(&str, &[&[&str]])] = &[
     ),
     ("chat", &[&["config", "event"], &["streams", "writer"]]),
     ("view", &[&["config", "event"], &["session"], &["views"]]),
-    ("permission", &[&["config", "event"], &["broker", "dialogs"]]),
+    ("permission", &[&["config", "event"], &["stats"], &["broker", "dialogs"]]),
     ("wire", &[&["version", "close", "payload", "names"], &["frame"], &["fields"], &["decode"], &["encode"]]),
     (
         "link",

@@ -90,6 +90,11 @@ impl Call {
         matches!(method, WATCH | UNWATCH | OWN | RELEASE | SUSPEND | ANSWER | LOOK)
     }
 
+    /// Whether a method answers a question.
+    pub(super) fn is_answer(method: &str) -> bool {
+        method == ANSWER
+    }
+
     /// Reads a request. `None` where the method is not a hub's.
     #[must_use]
     pub fn read(method: &str, params: Option<&Payload>) -> Option<Result<Self, MessageError>> {

@@ -35,6 +35,7 @@ use crate::permission::AnswerError;
 use crate::permission::Broker;
 use crate::permission::BrokerConfig;
 use crate::permission::BrokerOutput;
+use crate::permission::BrokerStats;
 use crate::permission::PermissionMisuse;
 use crate::permission::Verdict;
 use crate::rpc::ErrorObject;
@@ -161,7 +162,12 @@ impl Hub {
     ) -> Option<Result<Payload, ErrorObject>> {
         let now = self.clock.advance(now);
         let served = Call::read(method, params)?
-            .map_err(|error| ErrorObject::new(ErrorObject::INVALID_PARAMS, error.to_string()))
+            .map_err(|error| {
+                if Call::is_answer(method) {
+                    self.broker.handle_refused(None);
+                }
+                ErrorObject::new(ErrorObject::INVALID_PARAMS, error.to_string())
+            })
             .and_then(|call| self.serve(connection, call, now));
         self.route(now);
         Some(served)
@@ -288,6 +294,12 @@ impl Hub {
         &self.broker
     }
 
+    /// What was counted of the questions, and of the answers to them.
+    #[must_use]
+    pub const fn question_stats(&self) -> BrokerStats {
+        self.broker.stats()
+    }
+
     fn serve(&mut self, connection: ConnectionId, call: Call, now: Instant) -> Result<Payload, ErrorObject> {
         let done = |()| Payload::of_known_parts("null");
         match call {
@@ -325,7 +337,10 @@ impl Hub {
                 suspended.map(done).map_err(call::session_error)
             }
             Call::Answer(response) => {
-                let may_answer = self.may_answer(connection, &response.request_id).map_err(call::answer_error)?;
+                let may_answer = self.may_answer(connection, &response.request_id).map_err(|error| {
+                    self.broker.handle_refused(Some(&error));
+                    call::answer_error(error)
+                })?;
                 let answered = self.broker.answer(connection, may_answer, response, now);
                 let duplicate = answered.map_err(call::answer_error)?.is_duplicate;
                 Ok(Payload::of_known_parts(&alloc::format!("{{\"duplicate\":{duplicate}}}")))

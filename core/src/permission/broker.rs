@@ -35,6 +35,7 @@ use crate::permission::event::DenyReason;
 use crate::permission::event::MAX_DEPTH;
 use crate::permission::event::PermissionMisuse;
 use crate::permission::event::Verdict;
+use crate::permission::stats::BrokerStats;
 use crate::time::Clock;
 use crate::time::Instant;
 
@@ -49,6 +50,7 @@ pub struct Broker {
     by_session: BTreeMap<SessionId, Vec<PermissionId>>,
     /// What became of the others, and of which session they were, as long as that is known.
     decided: ExpiringMap<PermissionId, (SessionId, Decided)>,
+    stats: BrokerStats,
     outputs: VecDeque<BrokerOutput>,
 }
 
@@ -78,6 +80,7 @@ impl Broker {
             open: ExpiringMap::default(),
             by_session: BTreeMap::new(),
             decided: ExpiringMap::default(),
+            stats: BrokerStats::default(),
             outputs: VecDeque::new(),
         }
     }
@@ -118,6 +121,7 @@ impl Broker {
         let expires = now + timeout.unwrap_or(self.config.timeout);
         let request = PermissionRequest { remaining: Some(expires - now), ..request };
         let message = PermissionMessage::Request(request.clone());
+        self.stats.asked += 1;
         self.open.insert(id, Open { session: session.clone(), request, looking: BTreeSet::new() }, expires);
         self.publish(session.clone(), message);
         self.publish_status(session);
@@ -130,6 +134,29 @@ impl Broker {
     ///
     /// [`AnswerError`]. What had been decided stands then.
     pub fn answer(
+        &mut self,
+        by: ConnectionId,
+        may_answer: bool,
+        response: PermissionResponse,
+        now: Instant,
+    ) -> Result<Answered, AnswerError> {
+        let answered = self.take(by, may_answer, response, now);
+        match &answered {
+            Ok(Answered { is_duplicate }) => self.stats.duplicates += u64::from(*is_duplicate),
+            Err(error) => self.stats.count_refused(error),
+        }
+        answered
+    }
+
+    /// An answer was refused without being shown to the broker. It is only counted; without an error it made no sense at all.
+    pub const fn handle_refused(&mut self, error: Option<&AnswerError>) {
+        match error {
+            Some(error) => self.stats.count_refused(error),
+            None => self.stats.malformed += 1,
+        }
+    }
+
+    fn take(
         &mut self,
         by: ConnectionId,
         may_answer: bool,
@@ -267,6 +294,24 @@ impl Broker {
         })
     }
 
+    /// How many questions are open, in all sessions.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Whether none is.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.open.len() == 0
+    }
+
+    /// What was counted.
+    #[must_use]
+    pub const fn stats(&self) -> BrokerStats {
+        self.stats
+    }
+
     /// How many questions of a session nobody looks at, and somebody does.
     #[must_use]
     pub fn status(&self, session: &SessionId) -> (u64, u64) {
@@ -290,6 +335,12 @@ impl Broker {
     /// A question is open no more.
     fn decide(&mut self, id: &PermissionId, decided: Decided) -> Option<Open> {
         let open = self.open.remove(id)?;
+        match decided {
+            Decided::By(_, true, _) => self.stats.allowed += 1,
+            Decided::By(_, false, _) => self.stats.denied += 1,
+            Decided::TimedOut => self.stats.timed_out += 1,
+            Decided::Cancelled => self.stats.cancelled += 1,
+        }
         if let Some(of_session) = self.by_session.get_mut(&open.session) {
             of_session.retain(|other| other != id);
             if of_session.is_empty() {

@@ -32,6 +32,7 @@ use crate::permission::event::DialogMisuse;
 use crate::permission::event::DialogOutput;
 use crate::permission::event::MAX_DEPTH;
 use crate::permission::event::Removed;
+use crate::permission::stats::DialogsStats;
 use crate::time::Clock;
 use crate::time::Instant;
 
@@ -45,6 +46,7 @@ pub struct Dialogs {
     numbers: u64,
     /// Whether the server can be reached: while it cannot, nothing is waited for.
     is_attached: bool,
+    stats: DialogsStats,
     outputs: VecDeque<DialogOutput>,
 }
 
@@ -125,8 +127,16 @@ impl Dialogs {
     /// None. `me` is the connection that the answers come from, by which the server calls who decided.
     #[must_use]
     pub const fn new(config: DialogsConfig, me: ConnectionId, now: Instant) -> Self {
-        let clock = Clock::new(now);
-        Self { clock, config, me, dialogs: BTreeMap::new(), numbers: 0, is_attached: true, outputs: VecDeque::new() }
+        Self {
+            clock: Clock::new(now),
+            config,
+            me,
+            dialogs: BTreeMap::new(),
+            numbers: 0,
+            is_attached: true,
+            stats: DialogsStats::NONE,
+            outputs: VecDeque::new(),
+        }
     }
 
     /// The answers come from another connection from here on.
@@ -274,6 +284,12 @@ impl Dialogs {
         dialogs
     }
 
+    /// What was counted.
+    #[must_use]
+    pub const fn stats(&self) -> DialogsStats {
+        self.stats
+    }
+
     /// One dialog.
     #[must_use]
     pub fn get(&self, id: &PermissionId) -> Option<&Dialog> {
@@ -295,6 +311,7 @@ impl Dialogs {
             return;
         }
         self.numbers += 1;
+        self.stats.shown += 1;
         let (number, due, session, has_changed) = (self.numbers, Deadline::UNARMED, session.clone(), false);
         self.dialogs.insert(
             id.clone(),
@@ -309,7 +326,15 @@ impl Dialogs {
     }
 
     fn remove(&mut self, id: &PermissionId, why: Removed) {
-        if self.dialogs.remove(id).is_some() {
+        if let Some(dialog) = self.dialogs.remove(id) {
+            match why {
+                Removed::Confirmed(_) => self.stats.confirmed += 1,
+                Removed::Decided { .. }
+                | Removed::TimedOut
+                | Removed::Cancelled
+                | Removed::Forgotten
+                | Removed::Forbidden => self.stats.not_taken += u64::from(dialog.status.is_in_flight()),
+            }
             self.outputs.push_back(DialogOutput::Removed { id: id.clone(), why });
         }
     }
@@ -317,6 +342,11 @@ impl Dialogs {
     fn send(&mut self, id: &PermissionId, choice: Choice, retry: u32, now: Instant) {
         let due = if self.is_attached { Deadline::after(now, self.config.ack_timeout) } else { Deadline::UNARMED };
         self.move_to(id, Status::Sending { choice: choice.clone(), retry }, due);
+        if retry == 0 {
+            self.stats.sent += 1;
+        } else {
+            self.stats.retried += 1;
+        }
         let response = PermissionResponse { request_id: id.clone(), choice };
         self.outputs.push_back(DialogOutput::Send { response, retry });
     }
@@ -328,6 +358,7 @@ impl Dialogs {
         };
         let next = retry + 1;
         if next > self.config.retries {
+            self.stats.failed += 1;
             self.move_to(id, Status::Failed { choice, retries: retry }, Deadline::UNARMED);
         } else {
             let due = Deadline::after(now, self.config.retry_delay * next);

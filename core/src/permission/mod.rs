@@ -11,6 +11,7 @@ mod broker;
 mod config;
 mod dialogs;
 mod event;
+mod stats;
 
 pub use self::broker::Broker;
 pub use self::config::BrokerConfig;
@@ -29,3 +30,5 @@ pub use self::event::MAX_DEPTH;
 pub use self::event::PermissionMisuse;
 pub use self::event::Removed;
 pub use self::event::Verdict;
+pub use self::stats::BrokerStats;
+pub use self::stats::DialogsStats;

@@ -236,6 +236,8 @@ impl World {
         assert!(self.open.len() <= OPEN && self.hub.sessions().observers(&session()) <= 2);
         let (pending, processing) = self.hub.broker().status(&session());
         assert_eq!(pending + processing, self.open.len() as u64);
+        let stats = self.hub.question_stats();
+        assert_eq!(stats.asked, stats.decided() + pending + processing, "each question has one end, or none yet");
         assert!(self.open.is_empty() || self.hub.poll_timeout().is_some(), "a question waits without a timer");
         let dialogs = self.watcher.dialogs().dialogs();
         assert!(dialogs.len() <= DIALOGS && (!self.is_over || dialogs.is_empty()));

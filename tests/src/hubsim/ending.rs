@@ -192,6 +192,8 @@ impl World {
         sessions.into_iter().for_each(|session| self.remove(session));
         let sessions = self.server.hub.sessions();
         check(sessions == 0, "B2", || format!("{sessions} sessions stay"))?;
+        let stats = self.server.hub.question_stats();
+        check(stats.asked == stats.decided(), "S7", || format!("not every question has one end: {stats:?}"))?;
         self.checked()
     }
 }
