@@ -10,8 +10,9 @@
 
 //! # Measures
 //!
-//! With the feature `metrics` every connection is measured by the facade of the crate `metrics`: the program installs the
-//! recorder of its choice, before its first connection; it is called with a connection locked, and must not call back. Each measure has the label `side`, `client` or `server`.
+//! With the feature `metrics` every connection and every hub is measured by the facade of the crate `metrics`: the program installs
+//! the recorder of its choice, before its first connection; it is called with a connection or a hub locked, and must not call back.
+//! Each measure has the label `side`, `client` or `server`.
 //!
 //! | measure | kind | what |
 //! |---|---|---|
@@ -23,6 +24,11 @@
 //! | `reattach_messages_queued`, `reattach_messages_unsettled`, `reattach_messages_delayed`, `reattach_messages_untaken` | gauges | what stands in the queues of both directions |
 //! | `reattach_ephemerals_dropped_total`, `reattach_malformed_frames_total`, `reattach_gaps_total` | counters | what was dropped, what was skipped, time that was slept through |
 //! | `reattach_round_trip_seconds` | histogram | the smoothed round trip, whenever it has changed |
+//! | `reattach_questions_open` | gauge | questions to people that nobody has decided yet; of servers |
+//! | `reattach_questions_asked_total`, `reattach_questions_decided_total` | counters | questions that were asked, and those that have their end; label `outcome`: `allowed`, `denied`, `timed_out`, `cancelled`; of servers |
+//! | `reattach_answers_refused_total` | counter | answers that decided nothing; label `reason`: `duplicate`, `beaten`, `late`, `withdrawn`, `foreign`, `unknown`, `malformed`; of servers |
+//! | `reattach_dialogs_shown_total`, `reattach_answers_sent_total`, `reattach_answers_retried_total` | counters | questions that were shown, answers that somebody gave, times that one was sent again by itself; of clients |
+//! | `reattach_answers_confirmed_total`, `reattach_answers_failed_total`, `reattach_answers_not_taken_total` | counters | answers that the server has taken, that were given up, whose question was decided otherwise or is gone; of clients |
 
 #![forbid(unsafe_code)]
 
@@ -105,8 +111,13 @@ pub use self::requests::Requests;
 pub use self::requests::Response;
 pub use self::requests::Router;
 pub use self::server::Admitted;
+pub use self::server::Clients;
+pub use self::server::Health;
+pub use self::server::HealthPath;
+pub use self::server::HealthPathError;
 pub use self::server::Hello;
 pub use self::server::Origins;
+pub use self::server::Pending;
 pub use self::server::Server;
 pub use self::server::ServerConfig;
 pub use self::server::Undrained;

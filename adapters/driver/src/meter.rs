@@ -14,6 +14,8 @@ use metrics::gauge;
 use metrics::histogram;
 use reattach_core::connection::Stats;
 use reattach_core::outcome::Outcome;
+use reattach_core::permission::BrokerStats;
+use reattach_core::permission::DialogsStats;
 
 /// Measures one connection on one side.
 pub(crate) struct Meter {
@@ -149,10 +151,119 @@ impl Drop for Meter {
     }
 }
 
+/// What was counted, and was told to the recorder.
+struct Told<const N: usize> {
+    counters: [Counter; N],
+    before: [u64; N],
+}
+
+impl<const N: usize> Told<N> {
+    const fn new(counters: [Counter; N]) -> Self {
+        Self { counters, before: [0; N] }
+    }
+
+    fn tell(&mut self, counts: [u64; N]) {
+        for ((counter, now), before) in self.counters.iter().zip(counts).zip(self.before) {
+            if now > before {
+                counter.increment(now - before);
+            }
+        }
+        self.before = counts;
+    }
+}
+
+const QUESTIONS_OPEN: &str = "reattach_questions_open";
+const QUESTIONS_ASKED: &str = "reattach_questions_asked_total";
+const QUESTIONS_DECIDED: &str = "reattach_questions_decided_total";
+const ANSWERS_REFUSED: &str = "reattach_answers_refused_total";
+
+const DECIDED: [&str; 4] = ["allowed", "denied", "timed_out", "cancelled"];
+const REFUSED: [&str; 7] = ["duplicate", "beaten", "late", "withdrawn", "foreign", "unknown", "malformed"];
+
+/// Measures the questions of one hub.
+pub(crate) struct QuestionsMeter {
+    open: Gauge,
+    is_open: usize,
+    asked: Told<1>,
+    /// In the order of [`DECIDED`].
+    decided: Told<4>,
+    /// In the order of [`REFUSED`].
+    refused: Told<7>,
+}
+
+impl QuestionsMeter {
+    pub(crate) fn new() -> Self {
+        describe();
+        let decided = |outcome| counter!(QUESTIONS_DECIDED, "side" => "server", "outcome" => outcome);
+        let refused = |reason| counter!(ANSWERS_REFUSED, "side" => "server", "reason" => reason);
+        Self {
+            open: gauge!(QUESTIONS_OPEN, "side" => "server"),
+            is_open: 0,
+            asked: Told::new([counter!(QUESTIONS_ASKED, "side" => "server")]),
+            decided: Told::new(DECIDED.map(decided)),
+            refused: Told::new(REFUSED.map(refused)),
+        }
+    }
+
+    /// Measures where the hub stands.
+    pub(crate) fn measure(&mut self, stats: &BrokerStats, open: usize) {
+        self.asked.tell([stats.asked]);
+        self.decided.tell([stats.allowed, stats.denied, stats.timed_out, stats.cancelled]);
+        let BrokerStats { duplicates, beaten, late, withdrawn, foreign, unknown, malformed, .. } = *stats;
+        self.refused.tell([duplicates, beaten, late, withdrawn, foreign, unknown, malformed]);
+        self.measure_open(open);
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "there are less than 2^52")]
+    fn measure_open(&mut self, open: usize) {
+        if open != self.is_open {
+            self.open.increment(open as f64 - self.is_open as f64);
+            self.is_open = open;
+        }
+    }
+}
+
+impl Drop for QuestionsMeter {
+    fn drop(&mut self) {
+        self.measure_open(0);
+    }
+}
+
+const DIALOGS: [(&str, &str); 6] = [
+    ("reattach_dialogs_shown_total", "Questions that were shown to somebody"),
+    ("reattach_answers_sent_total", "Answers that somebody gave"),
+    ("reattach_answers_retried_total", "Times that an answer was sent again by itself"),
+    ("reattach_answers_confirmed_total", "Answers that the server has taken"),
+    ("reattach_answers_failed_total", "Answers that were given up after the last retry"),
+    ("reattach_answers_not_taken_total", "Answers on their way whose question was decided otherwise, or is gone"),
+];
+
+/// Measures the dialogs of one watched session.
+pub(crate) struct DialogsMeter(Told<6>);
+
+impl std::fmt::Debug for DialogsMeter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("DialogsMeter")
+    }
+}
+
+impl DialogsMeter {
+    pub(crate) fn new() -> Self {
+        describe();
+        Self(Told::new(DIALOGS.map(|(name, _)| counter!(name, "side" => "client"))))
+    }
+
+    /// Measures where the dialogs stand.
+    pub(crate) fn measure(&mut self, stats: &DialogsStats) {
+        let DialogsStats { shown, sent, retried, confirmed, failed, not_taken, .. } = *stats;
+        self.0.tell([shown, sent, retried, confirmed, failed, not_taken]);
+    }
+}
+
 fn describe() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        for (name, text) in COUNTERS {
+        for (name, text) in COUNTERS.into_iter().chain(DIALOGS) {
             describe_counter!(name, text);
         }
         for (name, text) in GAUGES {
@@ -162,5 +273,9 @@ fn describe() {
         describe_gauge!(ATTACHED, "Connections that have a transport");
         describe_histogram!(ROUND_TRIP, Unit::Seconds, "The smoothed round trip, whenever it has changed");
         describe_counter!(OUTCOMES_TOTAL, "Messages that have their outcome");
+        describe_gauge!(QUESTIONS_OPEN, "Questions that nobody has decided yet");
+        describe_counter!(QUESTIONS_ASKED, "Questions that were asked");
+        describe_counter!(QUESTIONS_DECIDED, "Questions that have been decided");
+        describe_counter!(ANSWERS_REFUSED, "Answers that decided nothing");
     });
 }

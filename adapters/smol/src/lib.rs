@@ -17,6 +17,7 @@
 
 use std::future::Future as _;
 use std::io;
+use std::net::Shutdown;
 use std::net::SocketAddr;
 use std::net::TcpListener;
 use std::net::TcpStream;
@@ -30,6 +31,8 @@ use std::time::Duration;
 
 use smol::Async;
 use smol::Executor;
+use smol::io::AsyncRead;
+use smol::io::AsyncWrite;
 use socket2::Domain;
 use socket2::Socket;
 use socket2::Type;
@@ -165,7 +168,30 @@ fn listen_on(address: SocketAddr) -> io::Result<Async<TcpListener>> {
 
 fn wrap(stream: Async<TcpStream>) -> io::Result<Box<dyn Io>> {
     stream.get_ref().set_nodelay(true)?;
-    Ok(Box::new(stream))
+    Ok(Box::new(Tcp(stream)))
+}
+
+/// A stream whose end the other side sees when it is closed, and not only when it is dropped.
+struct Tcp(Async<TcpStream>);
+
+impl AsyncRead for Tcp {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Tcp {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(self.0.get_ref().shutdown(Shutdown::Write))
+    }
 }
 
 struct SmolTimer(smol::Timer);

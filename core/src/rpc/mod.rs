@@ -431,6 +431,12 @@ impl Rpc {
         self.pending.len()
     }
 
+    /// How many requests of the other side have no answer yet.
+    #[must_use]
+    pub fn serving(&self) -> usize {
+        self.serving.open()
+    }
+
     /// What was counted.
     #[must_use]
     pub const fn stats(&self) -> Stats {

@@ -48,6 +48,11 @@ impl Serving {
         self.open.len() + self.queue.iter().filter(|incoming| incoming.id.is_none()).count()
     }
 
+    /// How many requests have no answer yet.
+    pub(super) fn open(&self) -> usize {
+        self.open.len()
+    }
+
     /// How many bytes nobody has taken.
     pub(super) fn bytes(&self) -> u64 {
         let len = |incoming: &IncomingCall| incoming.params.as_ref().map_or(0, |params| params.len() as u64);

@@ -13,6 +13,7 @@ mod duplex;
 mod ends;
 mod flood;
 mod goodbyes;
+mod health;
 mod hostile;
 pub(crate) mod loopback;
 mod messages;

@@ -27,6 +27,7 @@ use reattach_core::id::Epoch;
 use reattach_core::id::Principal;
 use reattach_core::id::SessionId;
 use reattach_core::messages::PermissionId;
+use reattach_core::permission::BrokerStats;
 use reattach_core::server::Peer;
 use reattach_core::session::SessionMisuse;
 use reattach_core::time::Instant;
@@ -38,6 +39,7 @@ use crate::events::Events;
 use crate::events::Subscription;
 use crate::hub::feed::HubFeed;
 use crate::hub::question::Promise;
+use crate::meter::QuestionsMeter;
 use crate::mint;
 use crate::requests::IncomingCall;
 use crate::requests::Router;
@@ -93,6 +95,7 @@ struct State {
     /// What the timer is set for.
     armed: Option<Instant>,
     is_closed: bool,
+    meter: QuestionsMeter,
 }
 
 /// A connection that serves the hub.
@@ -128,9 +131,11 @@ impl Hub {
             subscribers: Vec::new(),
             armed: None,
             is_closed: false,
+            meter: QuestionsMeter::new(),
         };
         let shared = Arc::new(HubShared { state: Mutex::new(state), runtime, timer: AtomicWaker::new() });
         shared.spawn_timer();
+        server.enlist(Arc::downgrade(&shared));
         Self(Arc::new(Handle(shared)))
     }
 
@@ -210,6 +215,19 @@ impl Hub {
         self.shared().lock().hub.sessions().len()
     }
 
+    /// What was counted of the questions since the hub was made, and of the answers to them. Every question that was asked is open
+    /// or is counted under its one end.
+    #[must_use]
+    pub fn question_stats(&self) -> BrokerStats {
+        self.shared().lock().hub.question_stats()
+    }
+
+    /// How many questions are open, in all sessions.
+    #[must_use]
+    pub fn open_questions(&self) -> usize {
+        self.shared().open_questions()
+    }
+
     pub(crate) fn shared(&self) -> &Arc<HubShared> {
         &self.0.0
     }
@@ -235,6 +253,11 @@ impl HubShared {
         drop(state);
         self.finish(after);
         result
+    }
+
+    /// How many questions are open.
+    pub(crate) fn open_questions(&self) -> usize {
+        self.lock().hub.broker().len()
     }
 
     /// Nobody asks any more, or nobody would end what is asked: whoever waits is told.
@@ -342,6 +365,7 @@ impl State {
             self.subscribers.retain(|subscriber| subscriber.strong_count() > 0);
             after.subscribers.extend(self.subscribers.iter().filter_map(Weak::upgrade));
         }
+        self.meter.measure(&self.hub.question_stats(), self.hub.broker().len());
         let next = self.hub.poll_timeout();
         after.wakes_timer = next.is_some_and(|at| alarm::is_sooner(at, self.armed, now));
         after

@@ -33,6 +33,7 @@ use crate::alarm::Alarm;
 use crate::byte_stream::LaneInUse;
 use crate::client::Client;
 use crate::machine::Machine as _;
+use crate::meter::DialogsMeter;
 use crate::mint;
 use crate::requests::CallError;
 use crate::requests::Response;
@@ -62,6 +63,7 @@ pub struct SessionWatch {
     delivery: Option<EventListener>,
     changed: Option<EventListener>,
     alarm: Alarm,
+    meter: DialogsMeter,
     /// Whether the end was told.
     is_told: bool,
 }
@@ -104,6 +106,7 @@ impl Client {
             delivery: None,
             changed: None,
             alarm,
+            meter: DialogsMeter::new(),
             is_told: false,
         })
     }
@@ -134,7 +137,7 @@ impl SessionWatch {
         self.carry(now);
     }
 
-    /// The dialogs.
+    /// The dialogs, with what was [counted](Dialogs::stats) of them and of the answers.
     #[must_use]
     pub const fn dialogs(&self) -> &Dialogs {
         self.watcher.dialogs()
@@ -245,6 +248,7 @@ impl SessionWatch {
                     }
                 }
             }
+            self.meter.measure(&self.watcher.dialogs().stats());
             // What cannot be sent at all has something follow.
             let Some((number, call)) = self.unsent.pop_front() else { return };
             if !self.send(number, call, now) {

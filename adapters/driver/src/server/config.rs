@@ -11,6 +11,7 @@ use reattach_core::server;
 use reattach_core::wire::Token;
 
 use crate::runtime::Task;
+use crate::server::health::HealthPath;
 use crate::server::upgrade::Origins;
 use crate::server::upgrade::Upgrade;
 use crate::tls::ServerTls;
@@ -48,6 +49,7 @@ pub struct ServerConfig {
     pub(super) requests: rpc::Config,
     origins: Origins,
     authenticator: Option<Authenticator>,
+    health: Option<HealthPath>,
     pub(crate) tls: Option<ServerTls>,
 }
 
@@ -76,6 +78,15 @@ impl ServerConfig {
     #[must_use]
     pub fn with_origins(mut self, origins: Origins) -> Self {
         self.origins = origins;
+        self
+    }
+
+    /// Answer plain HTTP requests for this path, `GET` and `HEAD`, with the server's [`Health`](crate::Health) as JSON: status 200, or
+    /// 503 while the server drains. Whoever asks is a stranger like every other, under the same caps and the same deadline, and is
+    /// told numbers that are up to a second old. Default: nobody is told, for the numbers are nobody's business.
+    #[must_use]
+    pub fn with_health(mut self, path: HealthPath) -> Self {
+        self.health = Some(path);
         self
     }
 
@@ -117,6 +128,10 @@ impl ServerConfig {
         &self.origins
     }
 
+    pub(super) const fn health(&self) -> Option<&HealthPath> {
+        self.health.as_ref()
+    }
+
     pub(super) fn authenticate(&self, hello: Hello) -> Task<Option<Admitted>> {
         match &self.authenticator {
             Some(Authenticator(ask)) => ask(hello),
@@ -132,6 +147,7 @@ impl std::fmt::Debug for ServerConfig {
             .field("core", &self.core)
             .field("origins", &self.origins)
             .field("authenticates", &self.authenticator.is_some())
+            .field("health", &self.health)
             .field("tls", &self.tls)
             .finish()
     }

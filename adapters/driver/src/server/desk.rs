@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::sync::Weak;
 use std::task::Context;
 use std::time::Duration;
 
@@ -46,9 +47,13 @@ use crate::count::Counted;
 use crate::drive::Driver;
 use crate::drive::Opened;
 use crate::drive::Outside;
+use crate::hub::HubShared;
 use crate::mint;
 use crate::runtime::Runtime;
 use crate::runtime::Task;
+use crate::server::health::Clients;
+use crate::server::health::Health;
+use crate::server::health::Pending;
 use crate::shared::Shared;
 
 /// What a task that holds a stranger's socket is told.
@@ -122,7 +127,23 @@ pub(super) struct Desk {
     /// The server has shut down.
     pub(super) shut_down: Event,
     timer: AtomicWaker,
+    began: Instant,
+    /// The hubs on this server.
+    hubs: Mutex<Vec<Weak<HubShared>>>,
+    /// How the server was when a stranger asked last.
+    told: Mutex<Option<(Instant, Health)>>,
 }
+
+/// A stream that was counted in.
+pub(super) struct Admission {
+    pub(super) transport: TransportId,
+    pub(super) mailbox: Arc<Mailbox>,
+    /// Whether the server lets nobody in any more: it only says how it is.
+    pub(super) is_draining: bool,
+}
+
+/// How long strangers are told the same of the server's health: to look at every connection costs more than to ask.
+const HEALTH_KEPT: Duration = Duration::from_secs(1);
 
 impl Desk {
     pub(super) fn new(runtime: Arc<dyn Runtime>, core: server::Config, requests: rpc::Config) -> Arc<Self> {
@@ -141,6 +162,9 @@ impl Desk {
         Arc::new(Self {
             closing: Closing::new(Arc::clone(&runtime)),
             tasks: Arc::default(),
+            began: runtime.now(),
+            hubs: Mutex::default(),
+            told: Mutex::default(),
             runtime,
             core,
             requests,
@@ -163,10 +187,12 @@ impl Desk {
         &self.core
     }
 
-    /// Counts a stream in. Nothing comes back where the caps, or a shutdown, turn it away.
-    pub(super) fn admit(self: &Arc<Self>, remote: Option<SocketAddr>) -> Option<(TransportId, Arc<Mailbox>)> {
+    /// Counts a stream in. Nothing comes back where the caps, or a shutdown, turn it away; while the server drains, only who may ask
+    /// for its health is counted in.
+    pub(super) fn admit(self: &Arc<Self>, remote: Option<SocketAddr>, may_ask: bool) -> Option<Admission> {
         let mut state = self.lock();
-        if state.is_shut_down || state.is_draining {
+        let is_draining = state.is_draining;
+        if state.is_shut_down || (is_draining && !may_ask) {
             return None;
         }
         state.transports += 1;
@@ -179,7 +205,51 @@ impl Desk {
         // A transport that is turned away at once has its box taken from it.
         let is_admitted = state.mailboxes.contains_key(&transport);
         self.finish(state);
-        is_admitted.then_some((transport, mailbox))
+        is_admitted.then_some(Admission { transport, mailbox, is_draining })
+    }
+
+    /// A hub is on this server.
+    pub(super) fn enlist(&self, hub: Weak<HubShared>) {
+        let mut hubs = self.hubs.lock().unwrap_or_else(PoisonError::into_inner);
+        hubs.retain(|hub| hub.strong_count() > 0);
+        hubs.push(hub);
+    }
+
+    /// How the server is now. Each connection is locked for a moment, one after the other.
+    pub(super) fn health(&self) -> Health {
+        let state = self.lock();
+        let attached = state.registry.attached();
+        let clients = Clients { attached, in_grace: state.registry.connections() - attached };
+        let is_draining = state.is_draining || state.is_shut_down;
+        let peers: Vec<_> = state.peers.values().map(|(_, peer)| Arc::clone(peer)).collect();
+        drop(state);
+        let mut pending = Pending::default();
+        for peer in peers {
+            let peer = peer.lock();
+            if let Some(requests) = &peer.requests {
+                pending.requests += requests.rpc.pending() + requests.rpc.serving();
+            }
+            let outbox = peer.machine.connection().link().outbox();
+            pending.messages += outbox.queued() + outbox.written();
+        }
+        let hubs = self.hubs.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        pending.questions = hubs.iter().filter_map(Weak::upgrade).map(|hub| hub.open_questions()).sum();
+        Health { clients, pending, uptime: self.runtime.now() - self.began, is_draining }
+    }
+
+    /// The same for strangers, who may ask as often as they like: its numbers are up to [`HEALTH_KEPT`] old.
+    pub(super) fn health_for_strangers(&self) -> Health {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.runtime.now();
+        let kept = told.filter(|(at, _)| now < *at + HEALTH_KEPT).map(|(_, health)| health);
+        let Some(kept) = kept else {
+            let health = self.health();
+            *told = Some((now, health));
+            return health;
+        };
+        drop(told);
+        let state = self.lock();
+        Health { uptime: now - self.began, is_draining: state.is_draining || state.is_shut_down, ..kept }
     }
 
     /// Hands the registry an input and carries what it says. Once the server has shut down nobody asks it any more.

@@ -2,6 +2,7 @@
 
 mod config;
 mod desk;
+mod health;
 mod upgrade;
 mod visit;
 
@@ -9,6 +10,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::sync::Weak;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -23,6 +25,7 @@ use reattach_core::server::Unfinished;
 use tracing::Instrument as _;
 
 use crate::connection::Connection;
+use crate::hub::HubShared;
 use crate::runtime::Io;
 use crate::runtime::Runtime;
 use crate::runtime::Task;
@@ -30,6 +33,11 @@ use crate::runtime::Task;
 pub use self::config::Admitted;
 pub use self::config::Hello;
 pub use self::config::ServerConfig;
+pub use self::health::Clients;
+pub use self::health::Health;
+pub use self::health::HealthPath;
+pub use self::health::HealthPathError;
+pub use self::health::Pending;
 pub use self::upgrade::Origins;
 pub use self::upgrade::Upgrade;
 
@@ -123,6 +131,18 @@ impl Server {
 
     pub(crate) fn runtime(&self) -> &Arc<dyn Runtime> {
         self.0.desk.runtime()
+    }
+
+    /// A hub is on this server.
+    pub(crate) fn enlist(&self, hub: Weak<HubShared>) {
+        self.0.desk.enlist(hub);
+    }
+
+    /// How the server is: its connections, what waits, since when, and whether it is about to go. Each connection is locked for a
+    /// moment, one after the other.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.0.desk.health()
     }
 
     /// Serves a stream that the caller accepted, from the HTTP request on. `remote` is what the cap per address counts.
@@ -229,8 +249,9 @@ impl std::fmt::Debug for Server {
 }
 
 fn receive(desk: &Arc<Desk>, config: &Arc<ServerConfig>, io: Box<dyn Io>, remote: Option<SocketAddr>) {
-    let Some((transport, mailbox)) = desk.admit(remote) else { return };
-    let visit = visit::visit(Arc::clone(desk), Arc::clone(config), transport, mailbox, io, remote);
+    let Some(admission) = desk.admit(remote, config.health().is_some()) else { return };
+    let transport = admission.transport;
+    let visit = visit::visit(Arc::clone(desk), Arc::clone(config), admission, io, remote);
     let counted = desk.tasks.one_more();
     let span = tracing::debug_span!("transport", id = transport.0, ?remote);
     let visit = async move {

@@ -1,7 +1,8 @@
 //! From a stream of bytes to a WebSocket: who may open one, and what everybody else is answered.
 //!
 //! The WebSocket library parses the request and computes the answer. It says nothing to a request that is no upgrade at all,
-//! so the plain answers for those are given here: a person with a browser, or a health check, should see what this port is.
+//! so the plain answers for those are given here: a person with a browser, or a health check, should see what this port is. Where the
+//! program wants it, a health check sees how the server is.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -25,10 +26,14 @@ use async_tungstenite::tungstenite::protocol::Role;
 use async_tungstenite::tungstenite::protocol::WebSocketConfig;
 use futures_io::AsyncRead;
 use futures_io::AsyncWrite;
+use futures_util::AsyncReadExt as _;
 use futures_util::AsyncWriteExt as _;
 use reattach_core::wire;
 
 use crate::runtime::Io;
+use crate::server::desk::Desk;
+use crate::server::health::Asked;
+use crate::server::health::HealthPath;
 use crate::socket::Counts;
 use crate::socket::Socket;
 
@@ -82,6 +87,44 @@ impl std::fmt::Debug for Upgrade {
     }
 }
 
+/// The most bytes of an HTTP request that opens a WebSocket.
+pub(super) const MAX_REQUEST: usize = 16 * 1024;
+/// The most pieces that a request comes in, where it is not the WebSocket library that reads it. As many as that takes.
+const MAX_PIECES: usize = 512;
+
+/// What whoever comes to the door meets.
+#[derive(Clone, Copy)]
+pub(super) struct Door<'a> {
+    pub(super) origins: &'a Origins,
+    pub(super) desk: &'a Desk,
+    /// Where it may be asked how the server is.
+    pub(super) health: Option<&'a HealthPath>,
+    /// Whether nobody gets in any more.
+    pub(super) is_draining: bool,
+}
+
+impl Door<'_> {
+    /// What a request asks for beside a WebSocket.
+    fn asked(&self, request: &[u8]) -> Option<Asked> {
+        Asked::read(request, self.health?)
+    }
+
+    /// Says how the server is, if that is asked, and nothing to anybody else.
+    async fn answer_only(&self, stream: &mut Box<dyn Io>) {
+        let (mut request, mut piece) = (Vec::new(), [0; 1_024]);
+        for _ in 0..MAX_PIECES {
+            let Ok(read @ 1..) = stream.read(&mut piece).await else { return };
+            request.extend_from_slice(&piece[..read]);
+            if let Some(asked) = self.asked(&request) {
+                return asked.answer(stream, &self.desk.health_for_strangers(), self.desk.runtime()).await;
+            }
+            if request.len() > MAX_REQUEST {
+                return;
+            }
+        }
+    }
+}
+
 /// Does the server's half of the WebSocket handshake.
 ///
 /// # Errors
@@ -92,16 +135,24 @@ pub(super) async fn upgrade(
     mut stream: Box<dyn Io>,
     counts: Arc<Counts>,
     remote: Option<SocketAddr>,
-    origins: &Origins,
+    door: Door<'_>,
     sizes: WebSocketConfig,
 ) -> Result<(Socket, Upgrade), tungstenite::Error> {
+    if door.is_draining {
+        door.answer_only(&mut stream).await;
+        return Err(tungstenite::Error::ConnectionClosed);
+    }
     let mut seen = None;
-    let admit = |request: &Request, response: Response| admit(request, response, origins, &mut seen);
-    let accepted = accept_hdr_async_with_config(Borrowed(&mut stream), admit, Some(sizes)).await.map(drop);
+    let mut heard = Vec::new();
+    let admit = |request: &Request, response: Response| admit(request, response, door.origins, &mut seen);
+    let borrowed = Borrowed { stream: &mut stream, heard: door.health.is_some().then_some(&mut heard) };
+    let accepted = accept_hdr_async_with_config(borrowed, admit, Some(sizes)).await.map(drop);
     match accepted {
         Ok(()) => {}
         Err(error) => {
-            if let Some(answer) = plain_answer(&error) {
+            if let Some(asked) = door.asked(&heard).filter(|_| is_plain(&error)) {
+                asked.answer(&mut stream, &door.desk.health_for_strangers(), door.desk.runtime()).await;
+            } else if let Some(answer) = plain_answer(&error) {
                 // Whoever asked may be gone.
                 _ = stream.write_all(answer.as_bytes()).await;
                 _ = stream.close().await;
@@ -145,6 +196,20 @@ fn refusal(status: StatusCode, text: &str) -> ErrorResponse {
     response
 }
 
+/// Whether an error may be that of a request that wanted no WebSocket at all.
+const fn is_plain(error: &tungstenite::Error) -> bool {
+    matches!(
+        error,
+        tungstenite::Error::Protocol(
+            ProtocolError::MissingConnectionUpgradeHeader
+                | ProtocolError::MissingUpgradeWebSocketHeader
+                | ProtocolError::WrongHttpMethod
+                | ProtocolError::WrongHttpVersion
+                | ProtocolError::JunkAfterRequest
+        )
+    )
+}
+
 /// What a request is answered that is no upgrade.
 fn plain_answer(error: &tungstenite::Error) -> Option<String> {
     let status = match error {
@@ -176,26 +241,34 @@ fn plain_answer(error: &tungstenite::Error) -> Option<String> {
     ))
 }
 
-/// A stream that its owner gets back.
-struct Borrowed<'a>(&'a mut Box<dyn Io>);
+/// A stream that its owner gets back, with what was read of it where somebody wants to know.
+struct Borrowed<'a> {
+    stream: &'a mut Box<dyn Io>,
+    heard: Option<&'a mut Vec<u8>>,
+}
 
 impl AsyncRead for Borrowed<'_> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut *self.0).poll_read(cx, buf)
+        let polled = Pin::new(&mut *self.stream).poll_read(cx, buf);
+        if let (Poll::Ready(Ok(read)), Some(heard)) = (&polled, &mut self.heard) {
+            let room = MAX_REQUEST.saturating_sub(heard.len());
+            heard.extend_from_slice(&buf[..(*read).min(room)]);
+        }
+        polled
     }
 }
 
 impl AsyncWrite for Borrowed<'_> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut *self.0).poll_write(cx, buf)
+        Pin::new(&mut *self.stream).poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut *self.0).poll_flush(cx)
+        Pin::new(&mut *self.stream).poll_flush(cx)
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut *self.0).poll_close(cx)
+        Pin::new(&mut *self.stream).poll_close(cx)
     }
 }
 

@@ -12,7 +12,7 @@ use futures_util::future::select;
 use reattach_core::connection::Incoming;
 use reattach_core::id::Principal;
 use reattach_core::id::TransportId;
-use reattach_core::server::Admission;
+use reattach_core::server;
 use reattach_core::server::RegistryInput;
 use reattach_core::wire;
 use reattach_core::wire::CloseCode;
@@ -22,9 +22,12 @@ use crate::runtime::Task;
 use crate::server::config::Admitted;
 use crate::server::config::Hello;
 use crate::server::config::ServerConfig;
+use crate::server::desk::Admission;
 use crate::server::desk::Desk;
 use crate::server::desk::Mailbox;
 use crate::server::desk::ToVisitor;
+use crate::server::upgrade::Door;
+use crate::server::upgrade::MAX_REQUEST;
 use crate::server::upgrade::Upgrade;
 use crate::server::upgrade::upgrade;
 use crate::socket;
@@ -36,22 +39,20 @@ use crate::socket::Socket;
 const MAX_TLS_HANDSHAKE: u64 = 32 * 1024;
 /// The most that a stranger's socket is read before others have a turn.
 const READS: usize = 64;
-/// The most bytes of an HTTP request that opens a WebSocket.
-const MAX_REQUEST: u64 = 16 * 1024;
 
 /// Sees a stream through to its connection, or to the door.
 pub(super) async fn visit(
     desk: Arc<Desk>,
     config: Arc<ServerConfig>,
-    transport: TransportId,
-    mailbox: Arc<Mailbox>,
+    admission: Admission,
     io: Box<dyn Io>,
     remote: Option<SocketAddr>,
 ) {
+    let Admission { transport, mailbox, is_draining } = admission;
     // Whatever happens to this task, the registry must not count the stream for ever.
     let leaving = Leaving { desk: &desk, transport };
     let sizes = socket::sizes(&desk.core().connection);
-    let upgrading = std::pin::pin!(open(&config, io, remote, sizes));
+    let upgrading = std::pin::pin!(open(&desk, &config, is_draining, io, remote, sizes));
     let turned_away = std::pin::pin!(std::future::poll_fn(|cx| match mailbox.take(Some(cx)) {
         Some(_) => Poll::Ready(()),
         None => Poll::Pending,
@@ -79,10 +80,7 @@ pub(super) async fn visit(
         if let ToVisitor::HandOver { peer, command } = letter {
             peer.command(|peer, now| {
                 peer.handle_command(command, now);
-                peer.handle_input(
-                    reattach_core::server::PeerInput::Closed { transport, code: CloseCode::ABNORMAL },
-                    now,
-                );
+                peer.handle_input(server::PeerInput::Closed { transport, code: CloseCode::ABNORMAL }, now);
             });
         }
     }
@@ -90,13 +88,15 @@ pub(super) async fn visit(
 
 /// Makes a WebSocket of a stream.
 async fn open(
+    desk: &Desk,
     config: &ServerConfig,
+    is_draining: bool,
     io: Box<dyn Io>,
     remote: Option<SocketAddr>,
     sizes: WebSocketConfig,
 ) -> Result<(Socket, Upgrade), tungstenite::Error> {
     let (counted, counts) = Counted::new(io);
-    let limit = MAX_REQUEST + wire::MAX_CONTROL_FRAME as u64;
+    let limit = MAX_REQUEST as u64 + wire::MAX_CONTROL_FRAME as u64;
     let io: Box<dyn Io> = match &config.tls {
         Some(tls) => {
             counts.limit_reads(limit + MAX_TLS_HANDSHAKE);
@@ -107,7 +107,8 @@ async fn open(
             Box::new(counted)
         }
     };
-    upgrade(io, counts, remote, config.origins(), sizes).await
+    let door = Door { origins: config.origins(), desk, health: config.health(), is_draining };
+    upgrade(io, counts, remote, door, sizes).await
 }
 
 struct Leaving<'a> {
@@ -199,13 +200,13 @@ impl Visitor<'_> {
         }
     }
 
-    fn poll_authentication(&mut self, cx: &mut Context<'_>) -> Option<Option<Admission>> {
+    fn poll_authentication(&mut self, cx: &mut Context<'_>) -> Option<Option<server::Admission>> {
         use std::future::Future as _;
         let task = self.authenticating.as_mut()?;
         match std::pin::Pin::new(task).poll(cx) {
             Poll::Ready(answer) => {
                 self.authenticating = None;
-                Some(answer.map(|Admitted { principal, expires_in }| Admission {
+                Some(answer.map(|Admitted { principal, expires_in }| server::Admission {
                     principal: Principal::Named(principal),
                     expires: expires_in.map(|expires_in| self.desk.runtime().now() + expires_in),
                 }))

@@ -209,6 +209,12 @@ impl Registry {
         self.entries.len()
     }
 
+    /// How many of the connections have a transport. The others are in their grace period.
+    #[must_use]
+    pub fn attached(&self) -> usize {
+        self.entries.values().filter(|entry| entry.standing.transport().is_some()).count()
+    }
+
     /// How many transports there are, attached or not.
     #[must_use]
     pub fn transports(&self) -> usize {
