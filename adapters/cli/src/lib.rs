@@ -10,6 +10,7 @@ pub mod connect;
 pub mod demo;
 pub mod dial;
 pub mod listen;
+pub mod log;
 pub mod messages;
 mod proxied;
 pub mod proxy;

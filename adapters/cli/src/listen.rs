@@ -6,6 +6,7 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use clap::Args;
+use reattach_tokio::HealthPath;
 use reattach_tokio::Origins;
 use reattach_tokio::Server;
 use reattach_tokio::ServerConfig;
@@ -29,6 +30,10 @@ pub struct Listening {
     /// Let pages of this origin connect, such as `https://example.org`; may be repeated
     #[arg(long = "origin", value_name = "ORIGIN")]
     pub origins: Vec<String>,
+    /// Answer plain HTTP requests for this path, such as `/health`, with numbers on how the server is, as JSON; everybody who can
+    /// reach the address may ask, so nobody is told without this
+    #[arg(long, value_name = "PATH")]
+    pub health: Option<HealthPath>,
 }
 
 /// Why nobody listens.
@@ -89,6 +94,9 @@ impl Listening {
     pub(crate) async fn bind(&self, runtime: RuntimeName, config: ServerConfig) -> Result<Server, NotListening> {
         let origins = if self.origins.is_empty() { Origins::None } else { Origins::These(self.origins.clone()) };
         let mut config = config.with_origins(origins);
+        if let Some(path) = &self.health {
+            config = config.with_health(path.clone());
+        }
         if let (Some(certificates), Some(key)) = (&self.tls_cert, &self.tls_key) {
             let tls = ServerTls::from_pem(&read(certificates)?, &read(key)?).map_err(NotListening::Tls)?;
             config = config.with_tls(tls);

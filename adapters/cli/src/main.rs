@@ -14,12 +14,17 @@ use reattach_cli::bench;
 use reattach_cli::chat;
 use reattach_cli::connect;
 use reattach_cli::demo;
+use reattach_cli::log::Filter;
 use reattach_cli::serve;
 
 /// Messages that survive their sockets
 #[derive(Debug, Parser)]
 #[command(name = "reattach", version, about, max_term_width = 100)]
 struct Cli {
+    /// Log to stderr what these parts do, such as `reattach::permission=debug,reattach=info`. The parts are `reattach::server`,
+    /// `reattach::socket`, `reattach::link`, `reattach::request`, `reattach::session` and `reattach::permission`
+    #[arg(long, global = true, value_name = "FILTER")]
+    log: Option<Filter>,
     #[command(subcommand)]
     command: Command,
 }
@@ -51,7 +56,11 @@ const USAGE: u8 = 2;
 const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
-    match Cli::parse().command {
+    let Cli { log, command } = Cli::parse();
+    if let Some(filter) = log {
+        filter.log();
+    }
+    match command {
         Command::Demo(options) => on_all_cores(show(options)),
         Command::Serve(options) => on_all_cores(serve(options)),
         Command::Connect(options) => on_all_cores(connect(options)),

@@ -5,7 +5,10 @@ mod process;
 use std::collections::BTreeMap;
 use std::io::BufRead as _;
 use std::io::BufReader;
+use std::io::Read as _;
 use std::io::Write as _;
+use std::net::SocketAddr;
+use std::net::TcpStream;
 use std::process::Command;
 use std::process::Stdio;
 use std::time::Duration;
@@ -48,6 +51,7 @@ fn what_cannot_be_done_is_said_with_a_hint_and_a_code() {
         (&["connect", "wss://127.0.0.1:9/", "--ca", "/nowhere"], "", "--ca /nowhere", 2),
         (&["serve", "--tls-cert", "/nowhere", "--tls-key", "/nowhere"], "", "/nowhere", 1),
         (&["serve", "--tls-cert", "/nowhere"], "", "--tls-key", 2),
+        (&["serve", "--health", "health"], "", "begins with \"/\"", 2),
         (&["connect", "ws://127.0.0.1:9/", "--proxy", "ftp://127.0.0.1"], "", "--proxy", 2),
         (&["connect", "ws://a.test/", "--attempts", "0", "--proxy", "socks5://127.0.0.1:9"], "", "no connection", 1),
     ] {
@@ -56,6 +60,61 @@ fn what_cannot_be_done_is_said_with_a_hint_and_a_code() {
         assert!(text(&done.stderr).contains(says), "{args:?}: {}", text(&done.stderr));
         assert_eq!(text(&done.stdout), "", "{args:?}");
     }
+}
+
+/// Asks a server for a page as a health check does, and returns the whole answer.
+fn get(address: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+// S002-50
+#[test]
+fn a_server_says_how_it_is_where_it_was_told_to_and_an_agent_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().to_str().unwrap();
+    let (_server, server) = Running::serve(&["--listen", "127.0.0.1:0", "--health", "/health"]);
+    let (_client, _stdin) = Running::start(&["connect", &format!("ws://{server}/")]);
+    until(|| get(server, "/health").contains(r#""clients":{"attached":1,"inGrace":0}"#));
+    assert!(get(server, "/").starts_with("HTTP/1.1 426 "));
+    for runtime in ["tokio", "smol"] {
+        let args = ["agent", "--listen", "127.0.0.1:0", "--dir", dir, "--runtime", runtime, "--health", "/up"];
+        let (_agent, agent) = Running::listen(&args);
+        let answer = get(agent, "/up");
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{runtime}: {answer}");
+        let (_, json) = answer.split_once("\r\n\r\n").unwrap();
+        let health: serde_json::Value = serde_json::from_str(json).unwrap();
+        assert_eq!((&health["draining"], &health["pending"]["questions"]), (&false.into(), &0.into()), "{runtime}");
+        assert!(get(agent, "/health").starts_with("HTTP/1.1 426 "));
+    }
+    let (_silent, silent) = Running::serve(&["--listen", "127.0.0.1:0"]);
+    assert!(get(silent, "/health").starts_with("HTTP/1.1 426 "), "nobody is told who was not meant to be");
+}
+
+// S002-75
+#[test]
+fn what_is_logged_is_chosen_by_its_part() {
+    let (server, address) = Running::serve(&["--listen", "127.0.0.1:0", "--echo", "--log", "reattach::server=debug"]);
+    let url = format!("ws://{address}/");
+    let logged = run(&["--log", "reattach::link=debug", "connect", &url, "--linger", "0.3", "--quiet"], "hunter2\n");
+    let silent = run(&["connect", &url, "--linger", "0.3", "--quiet"], "hunter2\n");
+    let other = ["connect", &url, "--linger", "0.3", "--quiet", "--log", "reattach::permission=debug"];
+    let other = run(&other, "hunter2\n");
+    assert!(text(&logged.stderr).contains("reattach::link: event=Attached"), "{}", text(&logged.stderr));
+    assert_eq!(text(&silent.stderr), "");
+    assert_eq!(text(&other.stderr), "");
+    server.stderr.wait_for(3, "Registered");
+    for (who, log) in [("client", text(&logged.stderr)), ("server", server.stderr.text())] {
+        assert!(!log.contains("hunter2"), "{who}: {log}");
+        let lines = log.lines().filter(|line| line.contains("DEBUG"));
+        let target = if who == "client" { "reattach::link:" } else { "reattach::server:" };
+        lines.for_each(|line| assert!(line.contains(target), "{who}: {line}"));
+    }
+    let done = run(&["serve", "--log", "reattach::link=loud"], "");
+    assert_eq!((done.status.code(), text(&done.stdout)), (Some(2), String::new()));
 }
 
 #[test]

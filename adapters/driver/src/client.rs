@@ -46,6 +46,7 @@ use crate::runtime::Runtime;
 use crate::runtime::Task;
 use crate::shared::Shared;
 use crate::socket;
+use crate::targets;
 use crate::tls::ClientTls;
 use crate::watch::ConnectionState;
 use crate::watch::StateWatch;
@@ -377,7 +378,7 @@ impl Outside for Dialler {
     }
 
     fn span(&self) -> Span {
-        tracing::info_span!("client", cid = %self.shared.lock().machine.connection_id())
+        tracing::info_span!(target: targets::LINK, "client", cid = %self.shared.lock().machine.connection_id())
     }
 
     fn gone(&mut self) {}

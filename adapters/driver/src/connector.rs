@@ -12,6 +12,7 @@ use crate::client::ClientConfig;
 use crate::runtime::Io;
 use crate::runtime::Runtime;
 use crate::runtime::Task;
+use crate::targets;
 
 /// Where a stream is to lead.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,7 +112,7 @@ impl Way {
             None => runtime.dial(host.to_owned(), port).await,
         };
         connected.map_err(|error| {
-            tracing::debug!(%error, "no connection");
+            tracing::debug!(target: targets::SOCKET, %error, "no connection");
             OpenError::Unreachable
         })
     }

@@ -28,6 +28,7 @@ use crate::runtime::Runtime;
 use crate::runtime::Task;
 use crate::socket::Counted;
 use crate::socket::Socket;
+use crate::targets;
 use crate::tls;
 use crate::tls::ClientTls;
 use crate::tls::TlsError;
@@ -229,7 +230,7 @@ impl Target {
             }
             let greeted = client_async_with_config(request, io, Some(sizes)).await;
             let (ws, _) = greeted.map_err(|error| {
-                tracing::debug!(%error, "no WebSocket");
+                tracing::debug!(target: targets::SOCKET, %error, "no WebSocket");
                 open_error(&error)
             })?;
             Ok(Opened { socket: Socket::new(ws, counts), token })

@@ -32,6 +32,7 @@ use crate::runtime::Task;
 use crate::shared::Shared;
 use crate::socket::Frame;
 use crate::socket::Socket;
+use crate::targets;
 
 /// A transport that was opened, with the credentials for its hello.
 #[derive(Debug)]
@@ -229,7 +230,7 @@ impl<M: Machine, O: Outside> Driver<M, O> {
                         if state.tell(&event, now) {
                             has_room = true;
                         } else {
-                            tracing::debug!(?event);
+                            tracing::debug!(target: targets::LINK, ?event);
                             has_changed = true;
                         }
                     }

@@ -8,6 +8,15 @@
 //! There is no protocol here. What is written when, what is retried, what is lost and who is told: all that is decided in the
 //! core, and this crate does as it is told.
 
+//! # Logs
+//!
+//! All of it is logged through `tracing`, under one target for each part, so that one can be looked at alone: see [`targets`].
+//!
+//! # Health
+//!
+//! [`Server::health`] says how a server is. Over HTTP it says so on the port on which it listens, where it was told to
+//! ([`ServerConfig::with_health`]).
+//!
 //! # Measures
 //!
 //! With the feature `metrics` every connection and every hub is measured by the facade of the crate `metrics`: the program installs
@@ -62,6 +71,7 @@ pub mod runtime;
 mod server;
 mod shared;
 mod socket;
+pub mod targets;
 #[cfg(feature = "testing")]
 pub mod testing;
 #[cfg(any(feature = "rustls-ring", feature = "rustls-aws-lc-rs"))]

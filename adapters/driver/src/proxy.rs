@@ -14,6 +14,7 @@ use tokio_socks::tcp::Socks5Stream;
 use crate::client::ClientConfig;
 use crate::dial::port_of;
 use crate::runtime::Io;
+use crate::targets;
 
 /// The most bytes of a proxy's answer. There is no reason for more than a status and a few headers.
 const MAX_ANSWER: usize = 8 * 1024;
@@ -121,7 +122,7 @@ impl Proxy {
         });
         let request = format!("CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n{login}\r\n");
         let gone = |error: std::io::Error| {
-            tracing::debug!(%error, "the proxy is gone");
+            tracing::debug!(target: targets::SOCKET, %error, "the proxy is gone");
             OpenError::Unreachable
         };
         io.write_all(request.as_bytes()).await.map_err(gone)?;
@@ -155,7 +156,7 @@ impl Proxy {
             None => Socks5Stream::connect_with_socket(io, to).await,
         };
         let led = led.map_err(|error| {
-            tracing::debug!(%error, "the proxy leads nowhere");
+            tracing::debug!(target: targets::SOCKET, %error, "the proxy leads nowhere");
             if let tokio_socks::Error::Io(_) = error {
                 OpenError::Unreachable
             } else {

@@ -24,6 +24,7 @@ use rustls_platform_verifier::BuilderVerifierExt as _;
 use crate::client::ClientConfig;
 use crate::runtime::Io;
 use crate::server::ServerConfig;
+use crate::targets;
 
 /// What is wrong with what TLS was given.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -101,7 +102,7 @@ impl ClientTls {
         match TlsConnector::from(Arc::clone(&self.0)).connect(name, io).await {
             Ok(stream) => Ok(Box::new(stream)),
             Err(error) => {
-                tracing::debug!(%error, "no secure channel");
+                tracing::debug!(target: targets::SOCKET, %error, "no secure channel");
                 Err(open_error(&error))
             }
         }

@@ -10,7 +10,8 @@
 //!
 //! This crate and the driver log through `tracing`, and never keys, credentials or payloads. What a client does is in a span
 //! `client` and what a server's connection does in a span `connection`, each with the connection's name (`cid`); what a stream does
-//! before its hello is accepted is in a span `transport`. Events are at the level debug. The WebSocket library below them
+//! before its hello is accepted is in a span `transport`. Events are at the level debug, each under the target of its part, by which
+//! one part can be looked at alone, as by `reattach::permission=debug`: the table is in [`targets`]. The WebSocket library below them
 //! logs through `log`, and at its trace level whole messages and requests: leave that level off.
 
 #![forbid(unsafe_code)]

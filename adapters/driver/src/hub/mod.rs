@@ -6,6 +6,7 @@
 //! The lock of a hub may be taken under that of a connection, and never the other way round.
 
 mod feed;
+mod log;
 mod question;
 mod session;
 mod session_watch;
@@ -147,6 +148,7 @@ impl Hub {
     pub fn create(&self, id: SessionId, principal: Principal) -> Result<Session, SessionMisuse> {
         let epoch = Epoch::from_bytes(mint::nonce(&*self.shared().runtime));
         self.shared().change(|state, _| state.hub.create(id.clone(), principal, epoch))?;
+        log::begun(&id);
         Ok(Session::new(self.clone(), id))
     }
 
@@ -303,6 +305,7 @@ impl HubShared {
             state.hub.handle_request(connection, about.method(), about.payload(), now)
         });
         let Some(result) = result else { return Some(call) };
+        log::served(connection, about.method(), about.payload(), &result);
         if let IncomingCall::Request(request) = call {
             // Nobody may wait any more.
             _ = request.respond_with(result);
@@ -344,6 +347,7 @@ impl State {
     fn settle(&mut self, now: Instant) -> After {
         let mut after = After::default();
         while let Some(event) = self.hub.poll_event() {
+            log::happened(&event);
             match &event {
                 Event::Decided { id, verdict } => {
                     if let Some(promise) = self.verdicts.remove(id) {
@@ -356,8 +360,7 @@ impl State {
                     continue;
                 }
                 Event::Ended { observers, .. } => wake(&mut self.connections, observers.iter().copied(), &mut after),
-                Event::Session(_) => {}
-                event => tracing::debug!(?event),
+                Event::Session(_) | _ => {}
             }
             after.events.push(event);
         }

@@ -15,6 +15,7 @@ use reattach_core::wire::Payload;
 
 use crate::hub::Hub;
 use crate::hub::Question;
+use crate::hub::log;
 
 /// One session. Cheap to clone; it lasts until it is removed, whether or not anybody holds it.
 #[derive(Clone, Debug)]
@@ -85,7 +86,10 @@ impl Session {
             Ok(())
         });
         match asked {
-            Ok(()) => Ok(question),
+            Ok(()) => {
+                log::asked(&self.id, &id);
+                Ok(question)
+            }
             Err(misuse) => {
                 // One of the same name may be open, which is not this one's to take back.
                 question.forget();

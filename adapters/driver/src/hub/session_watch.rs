@@ -32,6 +32,7 @@ use reattach_core::time::Instant;
 use crate::alarm::Alarm;
 use crate::byte_stream::LaneInUse;
 use crate::client::Client;
+use crate::hub::log;
 use crate::machine::Machine as _;
 use crate::meter::DialogsMeter;
 use crate::mint;
@@ -239,8 +240,12 @@ impl SessionWatch {
         loop {
             while let Some(output) = self.watcher.poll_output() {
                 match output {
-                    WatcherOutput::Event(event) => self.events.push_back(event),
+                    WatcherOutput::Event(event) => {
+                        log::seen(self.standing.me, self.watcher.session(), &event);
+                        self.events.push_back(event);
+                    }
                     WatcherOutput::Call { number, call } => {
+                        log::calls(self.standing.me, &call);
                         if matches!(call, Call::Watch { .. }) {
                             self.unsent.retain(|(_, unsent)| !matches!(unsent, Call::Watch { .. }));
                         }

@@ -18,6 +18,7 @@ use crate::requests::served::Notification;
 use crate::requests::served::Request;
 use crate::runtime::Runtime;
 use crate::runtime::Task;
+use crate::targets;
 
 /// Serves one method: it reads the parameters and begins.
 trait Serve: Send + Sync {
@@ -106,7 +107,7 @@ impl Router {
         let take = move |notification: &Notification| match notification.params() {
             Ok(params) => Some(Task::new(take(params))),
             Err(error) => {
-                tracing::warn!(method = notification.method(), %error, "a notification makes no sense");
+                tracing::warn!(target: targets::REQUEST, method = notification.method(), %error, "a notification makes no sense");
                 None
             }
         };
@@ -145,7 +146,9 @@ impl Router {
                         }));
                         _ = is_done.await;
                     }
-                    None => tracing::debug!(method = notification.method(), "nobody takes this notification"),
+                    None => {
+                        tracing::debug!(target: targets::REQUEST, method = notification.method(), "nobody takes this notification")
+                    }
                 },
             }
         }
@@ -168,7 +171,7 @@ async fn answer(serve: Arc<dyn Serve>, request: Request) {
 fn respond(request: Request, result: Result<Payload, ErrorObject>) {
     let method = request.method().to_owned();
     if let Err(error) = request.respond_with(result) {
-        tracing::warn!(method, %error, "a response was dropped");
+        tracing::warn!(target: targets::REQUEST, method, %error, "a response was dropped");
     }
 }
 

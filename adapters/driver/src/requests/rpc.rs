@@ -28,6 +28,7 @@ use reattach_core::time::Instant;
 use crate::machine::Machine;
 use crate::requests::response::Place;
 use crate::requests::served::Abandonment;
+use crate::targets;
 
 /// The lanes of requests and of answers.
 pub(crate) static LANES: LazyLock<[Lane; 2]> = LazyLock::new(|| [Channel::Calls, Channel::Responses].map(lane));
@@ -117,9 +118,11 @@ impl RpcState {
                 }
             }
             Event::Abandoned { id } => woken.abandoned.extend(self.served.remove(&id)),
-            event @ Event::NotNotified { .. } => tracing::warn!(?event),
+            event @ Event::NotNotified { .. } => tracing::warn!(target: targets::REQUEST, ?event),
             // As much as the other side likes.
-            event @ (Event::Malformed { .. } | Event::Complaint { .. } | _) => tracing::debug!(?event),
+            event @ (Event::Malformed { .. } | Event::Complaint { .. } | _) => {
+                tracing::debug!(target: targets::REQUEST, ?event)
+            }
         }
     }
 

@@ -55,6 +55,7 @@ use crate::server::health::Clients;
 use crate::server::health::Health;
 use crate::server::health::Pending;
 use crate::shared::Shared;
+use crate::targets;
 
 /// What a task that holds a stranger's socket is told.
 pub(super) enum ToVisitor {
@@ -428,7 +429,7 @@ impl Desk {
                 }
                 RegistryOutput::Command { peer, command } => self.command(state, peer, command),
                 RegistryOutput::Event(event) => {
-                    tracing::debug!(?event);
+                    tracing::debug!(target: targets::SERVER, ?event);
                     if let RegistryEvent::Removed { cid } = event {
                         state.peers.remove(&cid);
                         // What it said can still be taken by whoever accepts it, as long as there are not too many.
@@ -472,7 +473,7 @@ impl Outside for Carrier {
     }
 
     fn span(&self) -> Span {
-        tracing::info_span!("connection", cid = %self.id.cid)
+        tracing::info_span!(target: targets::LINK, "connection", cid = %self.id.cid)
     }
 
     fn gone(&mut self) {

@@ -29,6 +29,7 @@ use crate::hub::HubShared;
 use crate::runtime::Io;
 use crate::runtime::Runtime;
 use crate::runtime::Task;
+use crate::targets;
 
 pub use self::config::Admitted;
 pub use self::config::Hello;
@@ -113,7 +114,7 @@ impl Server {
                 match select(next, shut_down).await {
                     Either::Left((Ok((io, remote)), _)) => receive(&desk, &config, io, Some(remote)),
                     Either::Left((Err(error), _)) => {
-                        tracing::warn!(%error, "cannot accept");
+                        tracing::warn!(target: targets::SOCKET, %error, "cannot accept");
                         pause(&accepting).await;
                     }
                     Either::Right(_) => return,
@@ -253,7 +254,7 @@ fn receive(desk: &Arc<Desk>, config: &Arc<ServerConfig>, io: Box<dyn Io>, remote
     let transport = admission.transport;
     let visit = visit::visit(Arc::clone(desk), Arc::clone(config), admission, io, remote);
     let counted = desk.tasks.one_more();
-    let span = tracing::debug_span!("transport", id = transport.0, ?remote);
+    let span = tracing::debug_span!(target: targets::SOCKET, "transport", id = transport.0, ?remote);
     let visit = async move {
         let _counted = counted;
         visit.await;

@@ -34,6 +34,7 @@ use crate::socket;
 use crate::socket::Counted;
 use crate::socket::Frame;
 use crate::socket::Socket;
+use crate::targets;
 
 /// The most bytes that a client's half of a TLS handshake takes, with certificates of its own.
 const MAX_TLS_HANDSHAKE: u64 = 32 * 1024;
@@ -59,7 +60,9 @@ pub(super) async fn visit(
     }));
     let (socket, request) = match select(upgrading, turned_away).await {
         Either::Left((Ok(upgraded), _)) => upgraded,
-        Either::Left((Err(error), _)) => return tracing::debug!(?transport, %error, "no WebSocket"),
+        Either::Left((Err(error), _)) => {
+            return tracing::debug!(target: targets::SOCKET, ?transport, %error, "no WebSocket");
+        }
         // There is no WebSocket yet on which a word could be said.
         Either::Right(_) => return,
     };
