@@ -1,8 +1,20 @@
-//! The worked example in PROTOCOL.md: what the machines write over a connection with two drops, as text.
+//! The worked examples in PROTOCOL.md, as text: what the machines write over a connection with two drops, and about a question that
+//! nobody answers in time.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use reattach_core::hub::Call;
+use reattach_core::messages::Choice;
+use reattach_core::messages::PermissionResponse;
+use reattach_core::permission::DenyReason;
+use reattach_core::permission::Removed;
+use reattach_core::permission::Status;
+use reattach_core::permission::Verdict;
+
+use crate::ensemble::Ensemble;
+use crate::ensemble::question;
+use crate::ensemble::request;
 use crate::net::Way;
 use crate::world::World;
 use crate::world::secrets;
@@ -56,6 +68,62 @@ pub fn two_drops() -> String {
     world.client().client.close(Duration::from_secs(1), now);
     world.drive();
     story.tell(&world, &[]);
+    story.text
+}
+
+/// A question that is asked, seen, and still open when the client comes back from a cut; and that times out.
+pub fn question_that_times_out() -> String {
+    let mut it = Ensemble::attached();
+    // Behind the handshake, which is in the other example.
+    it.run_for(Duration::from_secs(1));
+    let mut story = Story { start: it.world.now.as_millis(), told: it.world.texts.len(), text: String::new() };
+    let session = it.create_session("s1", 0);
+
+    story.say("The client watches the session s1: nothing has happened in it, and nothing is asked.");
+    it.watch(0, &session);
+    it.run_for(Duration::from_millis(100));
+    story.tell(&it.world, &[]);
+
+    story.say(
+        "The program asks, and waits for ten seconds. Who watches hears of it and of the queue, and shows a dialog.",
+    );
+    it.ask_within(&session, request("p1"), Some(Duration::from_secs(10)));
+    it.run_for(Duration::from_millis(100));
+    assert_eq!(it.users[0].dialog("p1"), Some(&Status::Pending));
+    story.tell(&it.world, &[]);
+
+    story.say("A person looks at it, which the queue says too.");
+    it.look(0, "p1", true);
+    it.run_for(Duration::from_millis(100));
+    assert_eq!(it.users[0].queues[&session], (0, 1));
+    story.tell(&it.world, &[]);
+
+    story.say("The transport breaks. The server forgets who looks; nobody is there to be told, and it waits in the session's log.");
+    it.world.cut(0);
+    it.settle();
+    story.tell(&it.world, &[]);
+
+    story.say(
+        "The client comes back, and watches again from where it was. What is open comes with the response, with the time that is \
+         left; what happened meanwhile comes in the lane, behind the new tag. What came for the watch before (7) has waited for \
+         that tag, and is passed over. The person still looks, and the client says so again.",
+    );
+    it.run_for(Duration::from_secs(2));
+    assert_eq!((it.users[0].dialog("p1"), &*it.users[0].shown), (Some(&Status::Pending), &[question("p1")][..]));
+    story.tell(&it.world, &[]);
+
+    story.say("Ten seconds after it was asked the question is denied. The dialog goes.");
+    it.run_for(Duration::from_secs(8));
+    assert_eq!(it.verdicts("p1"), [Verdict::Deny(DenyReason::TimedOut)]);
+    assert_eq!(it.users[0].removed, [(question("p1"), Removed::TimedOut)]);
+    story.tell(&it.world, &[]);
+
+    story.say("An answer that comes now comes too late, and is told so. What was decided stands.");
+    let allow = Choice::Allow { updated_input: None };
+    it.request_hub(0, &Call::Answer(PermissionResponse { request_id: question("p1"), choice: allow }));
+    it.run_for(Duration::from_millis(100));
+    assert_eq!(it.verdicts("p1").len(), 1);
+    story.tell(&it.world, &[]);
     story.text
 }
 

@@ -267,9 +267,14 @@ impl Ensemble {
 
     /// The agent of a session asks for permission.
     pub fn ask(&mut self, session: &SessionId, request: PermissionRequest) {
+        self.ask_within(session, request, None);
+    }
+
+    /// The same with a time of its own to answer.
+    pub fn ask_within(&mut self, session: &SessionId, request: PermissionRequest, timeout: Option<Duration>) {
         let now = self.world.now;
         self.house.asked_in.insert(request.id.clone(), session.clone());
-        self.house.hub.ask(session, request, None, now).expect("it is a new question");
+        self.house.hub.ask(session, request, timeout, now).expect("it is a new question");
         self.settle();
     }
 }

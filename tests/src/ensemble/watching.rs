@@ -159,6 +159,15 @@ impl Ensemble {
         self.settle();
     }
 
+    /// Somebody looks at a question, or no longer does.
+    pub fn look(&mut self, client: usize, name: &str, is_looking: bool) {
+        let id = question(name);
+        let mut watchers = self.users[client].watchers.values_mut();
+        let watcher = watchers.find(|watcher| watcher.dialogs().get(&id).is_some()).expect("there is the dialog");
+        watcher.look(&id, is_looking);
+        self.settle();
+    }
+
     /// Does what the watchers of a client want, and gives them what they take. Returns whether there was anything.
     pub(super) fn drain_watchers(&mut self, index: usize) -> bool {
         let now = self.world.now;
