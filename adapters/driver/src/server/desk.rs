@@ -51,9 +51,9 @@ use crate::hub::HubShared;
 use crate::mint;
 use crate::runtime::Runtime;
 use crate::runtime::Task;
-use crate::server::health::Clients;
+use crate::server::health::ClientCounts;
 use crate::server::health::Health;
-use crate::server::health::Pending;
+use crate::server::health::PendingCounts;
 use crate::shared::Shared;
 use crate::targets;
 
@@ -220,11 +220,11 @@ impl Desk {
     pub(super) fn health(&self) -> Health {
         let state = self.lock();
         let attached = state.registry.attached();
-        let clients = Clients { attached, in_grace: state.registry.connections() - attached };
+        let clients = ClientCounts { attached, in_grace: state.registry.connections() - attached };
         let is_draining = state.is_draining || state.is_shut_down;
         let peers: Vec<_> = state.peers.values().map(|(_, peer)| Arc::clone(peer)).collect();
         drop(state);
-        let mut pending = Pending::default();
+        let mut pending = PendingCounts::default();
         for peer in peers {
             let peer = peer.lock();
             if let Some(requests) = &peer.requests {

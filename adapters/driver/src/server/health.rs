@@ -25,9 +25,9 @@ use crate::runtime::Runtime;
 #[non_exhaustive]
 pub struct Health {
     /// The connections.
-    pub clients: Clients,
+    pub clients: ClientCounts,
     /// What waits.
-    pub pending: Pending,
+    pub pending: PendingCounts,
     /// How long the server has been there. In JSON in milliseconds.
     #[serde(with = "millis")]
     pub uptime: Duration,
@@ -40,7 +40,7 @@ pub struct Health {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
-pub struct Clients {
+pub struct ClientCounts {
     /// Those that have a transport.
     pub attached: usize,
     /// Those that have none, and whose state is kept for a while in case they come back.
@@ -50,7 +50,7 @@ pub struct Clients {
 /// What waits at a server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
-pub struct Pending {
+pub struct PendingCounts {
     /// Requests without an answer: those that the server has made, and those of clients that it has taken and serves.
     pub requests: usize,
     /// Questions to people that nobody has decided yet, of all hubs of the server.
@@ -154,8 +154,13 @@ impl Asked {
             _ => return None,
         };
         let uri: Uri = request.path?.parse().ok()?;
-        let is_upgrade = request.headers.iter().any(|header| header.name.eq_ignore_ascii_case("upgrade"));
-        (uri.path() == path.as_str() && !is_upgrade).then_some(asked)
+        // Some clients offer other protocols with every plain request, which may be passed over (RFC 9110, 7.8).
+        let wants_websocket = request.headers.iter().any(|header| {
+            let is_it = |offer: &str| offer.trim().eq_ignore_ascii_case("websocket");
+            header.name.eq_ignore_ascii_case("upgrade")
+                && std::str::from_utf8(header.value).is_ok_and(|value| value.split(',').any(is_it))
+        });
+        (uri.path() == path.as_str() && !wants_websocket).then_some(asked)
     }
 
     /// Answers, and hangs up.
@@ -214,6 +219,9 @@ mod tests {
         assert_eq!(asked("GET /health HTTP/1.0\r\n\r\n"), Some(Asked::Page));
         assert_eq!(asked("GET /health HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}"), Some(Asked::Page));
         assert_eq!(asked("GET /health HTTP/1.1\r\n\r\n\u{0}\u{1}garbage"), Some(Asked::Page));
+        let h2c =
+            "GET /health HTTP/1.1\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AA\r\n\r\n";
+        assert_eq!(asked(h2c), Some(Asked::Page), "another protocol is not insisted on");
         for request in [
             "",
             "GET /health",
@@ -222,7 +230,8 @@ mod tests {
             "get /health HTTP/1.1\r\n\r\n",
             "GET /health HTTP/2.0\r\n\r\n",
             "GET /health\r\n\r\n",
-            "GET /health HTTP/1.1\r\nConnection: Upgrade\r\nUPGRADE: websocket\r\n\r\n",
+            "GET /health HTTP/1.1\r\nConnection: Upgrade\r\nUPGRADE: WebSocket\r\n\r\n",
+            "GET /health HTTP/1.1\r\nUpgrade: h2c,websocket\r\n\r\n",
             "\u{16}\u{3}\u{1}GET /health HTTP/1.1\r\n\r\n",
         ] {
             assert_eq!(asked(request), None, "{request:?}");
@@ -245,8 +254,8 @@ mod tests {
     #[test]
     fn health_is_json_with_durations_in_milliseconds_and_can_be_read_again() {
         let health = Health {
-            clients: Clients { attached: 2, in_grace: 1 },
-            pending: Pending { requests: 0, questions: 1, messages: 3 },
+            clients: ClientCounts { attached: 2, in_grace: 1 },
+            pending: PendingCounts { requests: 0, questions: 1, messages: 3 },
             uptime: Duration::from_millis(61_500),
             is_draining: false,
         };

@@ -34,11 +34,11 @@ use crate::targets;
 pub use self::config::Admitted;
 pub use self::config::Hello;
 pub use self::config::ServerConfig;
-pub use self::health::Clients;
+pub use self::health::ClientCounts;
 pub use self::health::Health;
 pub use self::health::HealthPath;
 pub use self::health::HealthPathError;
-pub use self::health::Pending;
+pub use self::health::PendingCounts;
 pub use self::upgrade::Origins;
 pub use self::upgrade::Upgrade;
 
