@@ -152,6 +152,7 @@ async fn a_plain_request_for_the_path_is_answered_however_it_comes_and_every_oth
         format!("GET /health?{long} HTTP/1.1\r\n\r\n"),
         "GET /health HTTP/1.0\r\n\r\n".to_owned(),
         format!("GET http://{address}/health HTTP/1.1\r\n\r\n"),
+        "GET /health HTTP/1.1\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\r\n".to_owned(),
         "GET /health HTTP/1.1\r\nContent-Length: 9\r\n\r\n{\"a\":\"b\"}".to_owned(),
         format!("{GET}{GET}GET / HTTP/1.1\r\n\r\n"),
         format!("{GET}\u{0}\u{1}\r\n\r\nnonsense{long}"),
