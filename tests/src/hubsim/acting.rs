@@ -16,9 +16,9 @@ use reattach_driver::core::session::Generation;
 use reattach_driver::core::session::SessionMisuse;
 use reattach_driver::core::session::WatchFrom;
 use reattach_driver::core::wire::Payload;
-use reattach_driver::testing::Direction;
 
 use super::asking::Asked;
+use super::ledger::Known;
 use super::ledger::check;
 use super::people::Watching;
 use super::people::Whose;
@@ -122,10 +122,15 @@ impl World {
             }
             Act::Replace { client, same_key } => self.replace(*client, *same_key).await,
             Act::Restart { pause } => self.restart(*pause).await,
+            Act::Twin { client } => self.twin(*client),
+            Act::Leap { client, by } => self.leap(*client, *by),
+            Act::Piece { client, most } => self.clients[*client].net.set_piece(*most),
+            Act::Come { stranger, stays } => self.come(*stranger, *stays),
+            Act::Nonsense { client, session, nth } => self.ask_nonsense(*client, *session, *nth),
         }
     }
 
-    fn on_outage(&self, client: usize) {
+    pub(super) fn on_outage(&self, client: usize) {
         let program = self.clients[client].program;
         self.known().requests.outages.insert(program);
     }
@@ -140,6 +145,24 @@ impl World {
         if self.clients[client].cuts > 1 {
             self.on_outage(client);
         }
+    }
+
+    /// A clock leaps ahead: a client's, or the server's. Timers that it has passed go off at once.
+    fn leap(&self, client: Option<usize>, by: Duration) {
+        let programs = match client {
+            Some(client) => {
+                self.clients[client].net.leap(by);
+                self.on_outage(client);
+                let there = self.clients.iter().chain(&self.firsts).filter(|running| running.place == client);
+                there.map(|running| running.program).collect()
+            }
+            None => {
+                self.server.net.leap(by);
+                self.on_outages();
+                vec![self.server.program]
+            }
+        };
+        self.known().leap(&programs, by);
     }
 
     fn heal_after(&self, client: usize, lasts: Duration) {
@@ -292,7 +315,7 @@ impl World {
         let call =
             if sleeps { Call::Suspend { session: id, generation } } else { Call::Release { session: id, generation } };
         let mut known = self.known();
-        let now = known.now;
+        let now = known.clocks.at(self.server.program);
         known.tell(&format!("program {} lets go of session {session} as {generation:?}: {sleeps}", running.program));
         match sleeps {
             true => known.owners.sleep(session, generation.get(), now),
@@ -388,13 +411,13 @@ impl World {
             timestamp: String::new(),
             remaining: None,
         };
-        let now = known.now;
+        let (now, at) = (known.now, known.clocks.at(self.server.program));
         let open = known.questions.open(life).len();
         drop(known);
         let asked = serving.ask_within(request, timeout);
         let mut known = self.known();
         known.tell(&format!("session {session} asks {id} for {timeout:?}: {:?}", asked.as_ref().err()));
-        let mut of_id = Asked::new(life, input, now, timeout.unwrap_or(QUESTION));
+        let mut of_id = Asked::new(life, input, (now, at), timeout.unwrap_or(QUESTION), self.server.program);
         match asked {
             Ok(question) => {
                 known.questions.all.insert(id.clone(), of_id);
@@ -406,8 +429,8 @@ impl World {
                     let verdict = slot.wait(|question, cx| std::pin::Pin::new(question).poll(cx)).await;
                     let Some(verdict) = verdict else { return };
                     ledger.note(&format!("{id} is told: {verdict:?}"), |known| {
-                        let now = known.now;
-                        known.questions.told(&id, &verdict, now)
+                        let Known { questions, now, clocks, .. } = known;
+                        questions.told(&id, &verdict, *now, clocks)
                     });
                 });
             }
@@ -443,31 +466,5 @@ impl World {
         drop(known);
         let removed = serving.remove();
         self.known().judge(check(removed.is_ok(), "J1", || format!("session {session} cannot end: {removed:?}")));
-    }
-
-    /// A client's program breaks down, and another one starts in its place.
-    async fn replace(&mut self, client: usize, same_key: bool) {
-        self.on_outage(client);
-        let running = &mut self.clients[client];
-        // It says nothing more.
-        running.net.stall_one_way(Direction::ToServer);
-        running.net.cut();
-        let program = running.program;
-        self.ledger.note(&format!("program {program} breaks down"), |known| {
-            known.programs[program] = false;
-            Ok(())
-        });
-        running.client.disconnect();
-        for (_, watching) in std::mem::take(&mut running.watching) {
-            drop(watching.watch.take());
-        }
-        let (net, keys) = (running.net.clone(), if same_key { running.keys } else { running.keys + 1 });
-        self.net.sleep(Duration::from_millis(20)).await;
-        net.heal();
-        let cuts = self.clients[client].cuts;
-        self.clients[client] = self.start_client(net, client, keys);
-        self.clients[client].cuts = cuts;
-        // What the server asked of the one before may be asked of this one, and what it had is lost.
-        self.on_outage(client);
     }
 }

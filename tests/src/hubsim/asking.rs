@@ -11,6 +11,7 @@ use reattach_driver::core::permission::Verdict;
 use reattach_driver::core::wire::Payload;
 
 use super::coverage::Coverage;
+use super::ledger::Clocks;
 use super::ledger::check;
 use super::watching::Sessions;
 use crate::oracle::Checked;
@@ -28,7 +29,11 @@ pub(super) struct Asked {
     pub(super) life: usize,
     pub(super) input: Payload,
     pub(super) at: Duration,
+    /// When, by the clock of the program that asked.
+    clock: Duration,
     pub(super) timeout: Duration,
+    /// Which program that is.
+    pub(super) program: usize,
     /// What the hub said was decided.
     pub(super) decided: Option<(Verdict, Duration)>,
     /// What whoever asked was told.
@@ -53,9 +58,16 @@ struct Answer {
 const SOON: Duration = Duration::from_millis(5);
 
 impl Asked {
-    pub(super) fn new(life: usize, input: Payload, at: Duration, timeout: Duration) -> Self {
+    pub(super) fn new(
+        life: usize,
+        input: Payload,
+        (at, clock): (Duration, Duration),
+        timeout: Duration,
+        program: usize,
+    ) -> Self {
         let (decided, verdict, answers) = (None, None, Vec::new());
-        Self { life, input, at, timeout, decided, verdict, taken_back: false, is_void: false, answers }
+        let (taken_back, is_void) = (false, false);
+        Self { life, input, at, clock, timeout, program, decided, verdict, taken_back, is_void, answers }
     }
 
     /// Whether somebody still may answer.
@@ -65,6 +77,11 @@ impl Asked {
 
     pub(super) fn expires(&self) -> Duration {
         self.at + self.timeout
+    }
+
+    /// Whether its time is up, by a clock of the program that asked.
+    fn is_due(&self, clock: Duration) -> bool {
+        clock >= self.clock + self.timeout
     }
 
     pub(super) fn is_decided_as(&self, by: ConnectionId, choice: &Choice) -> bool {
@@ -93,6 +110,7 @@ impl Questions {
         id: &str,
         verdict: &Verdict,
         now: Duration,
+        clocks: &Clocks,
         coverage: &mut Coverage,
     ) -> Checked {
         let asked = self.all.get_mut(id);
@@ -101,7 +119,8 @@ impl Questions {
         check(asked.decided.is_none(), "S7", || format!("{id} was decided twice"))?;
         asked.decided = Some((verdict.clone(), now));
         let asked = &*asked;
-        check(now <= asked.expires() + SOON, "L1", || format!("{id} was decided {:?} late", now - asked.expires()))?;
+        let is_late = now > asked.expires() + SOON && !clocks.is_late(asked.program);
+        check(!is_late, "L1", || format!("{id} was decided {:?} late", now - asked.expires()))?;
         let is_answered = |is_it: &dyn Fn(&Answer) -> bool| asked.answers.iter().any(is_it);
         match verdict {
             Verdict::Allow { input, by } => {
@@ -121,7 +140,7 @@ impl Questions {
             }
             Verdict::Deny(DenyReason::TimedOut) => {
                 coverage.reach("told TimedOut");
-                check(now >= asked.expires(), "S7", || format!("{id} timed out before its time"))
+                check(asked.is_due(clocks.at(asked.program)), "S7", || format!("{id} timed out before its time"))
             }
             Verdict::Deny(DenyReason::Cancelled) => {
                 coverage.reach("told Cancelled");
@@ -133,11 +152,12 @@ impl Questions {
     }
 
     /// Whoever asked is told.
-    pub(super) fn told(&mut self, id: &str, verdict: &Verdict, now: Duration) -> Checked {
+    pub(super) fn told(&mut self, id: &str, verdict: &Verdict, now: Duration, clocks: &Clocks) -> Checked {
         let Some(asked) = self.all.get_mut(id) else { return Ok(()) };
         check(asked.verdict.is_none(), "S7", || format!("whoever asked {id} is told twice"))?;
         asked.verdict = Some(verdict.clone());
-        check(now <= asked.expires() + SOON, "L1", || format!("{id} is told late"))?;
+        let is_late = now > asked.expires() + SOON && !clocks.is_late(asked.program);
+        check(!is_late, "L1", || format!("{id} is told late"))?;
         let decided = asked.decided.as_ref().map(|(verdict, _)| verdict);
         check(asked.is_void || decided.is_none_or(|decided| decided == verdict), "S7", || {
             format!("{id} was decided as {decided:?}, and told as {verdict:?}")
@@ -167,7 +187,7 @@ impl Questions {
         id: &str,
         why: &Removed,
         (program, me): (usize, ConnectionId),
-        now: Duration,
+        clocks: &Clocks,
         coverage: &mut Coverage,
     ) -> Checked {
         let Some(asked) = self.all.get(id) else { return check(false, "S5", || format!("{id} was never asked")) };
@@ -199,7 +219,9 @@ impl Questions {
             }
             Removed::TimedOut => {
                 coverage.reach("dialog TimedOut");
-                check(now >= asked.expires(), "S7", wrong)
+                // Whoever shows it has a clock too.
+                let is_due = asked.is_due(clocks.at(asked.program)) || clocks.at(program) >= asked.expires();
+                check(is_due, "S7", wrong)
             }
             Removed::Cancelled => {
                 coverage.reach("dialog Cancelled");
@@ -228,8 +250,11 @@ impl Questions {
     }
 
     /// Everything has had its time.
-    pub(super) fn is_complete(&self, now: Duration) -> Checked {
+    pub(super) fn is_complete(&self, now: Duration, clocks: &Clocks) -> Checked {
         for (id, asked) in &self.all {
+            if clocks.is_late(asked.program) {
+                continue;
+            }
             let is_over = asked.is_void || asked.taken_back || asked.verdict.is_some() && asked.decided.is_some();
             check(is_over || now < asked.expires() + SOON, "L1", || format!("{id} has no verdict: {asked:?}"))?;
             check(asked.is_void || asked.decided.is_some() || now < asked.expires(), "L1", || {

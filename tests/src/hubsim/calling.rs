@@ -9,6 +9,7 @@ use reattach_driver::core::rpc::Failure;
 use reattach_driver::core::wire::Payload;
 
 use super::coverage::Coverage;
+use super::ledger::Clocks;
 use super::ledger::check;
 use super::schedule::Ask;
 use crate::oracle::Checked;
@@ -32,6 +33,8 @@ pub(super) struct Requested {
     /// The client's program at one of its ends.
     client: usize,
     begun: Duration,
+    /// When, by its program's clock.
+    clock: Duration,
     timeout: Duration,
     end: Option<Result<Payload, Failure>>,
     pub(super) is_withdrawn: bool,
@@ -61,12 +64,18 @@ pub(super) enum Given {
 const SOON: Duration = Duration::from_millis(5);
 
 impl Requests {
-    pub(super) fn begin(&mut self, ask: Ask, program: usize, client: usize, timeout: Duration, begun: Duration) -> u64 {
+    pub(super) fn begin(
+        &mut self,
+        ask: Ask,
+        (program, client): (usize, usize),
+        timeout: Duration,
+        (begun, clock): (Duration, Duration),
+    ) -> u64 {
         let number = self.all.len() as u64 + 1;
         let (end, served) = (None, Vec::new());
         let (is_withdrawn, is_aborted, progress) = (false, false, 0);
         let requested =
-            Requested { ask, program, client, begun, timeout, end, is_withdrawn, is_aborted, served, progress };
+            Requested { ask, program, client, begun, clock, timeout, end, is_withdrawn, is_aborted, served, progress };
         self.all.insert(number, requested);
         number
     }
@@ -109,15 +118,17 @@ impl Requests {
         number: u64,
         end: Result<Payload, Failure>,
         now: Duration,
+        clocks: &Clocks,
         coverage: &mut Coverage,
     ) -> Checked {
         let Some(requested) = self.all.get_mut(&number) else { return Ok(()) };
         check(requested.end.is_none(), "S4", || format!("request {number} ends twice"))?;
-        check(now <= requested.begun + requested.timeout + SOON, "L1", || {
+        let is_in_time = now <= requested.begun + requested.timeout + SOON || clocks.is_late(requested.program);
+        check(is_in_time, "L1", || {
             format!("request {number} ends {:?} after its deadline", now - requested.begun - requested.timeout)
         })?;
         let has_cause = self.outages.contains(&requested.client);
-        let age = now - requested.begun;
+        let age = clocks.at(requested.program) - requested.clock;
         let explained = |what: &str| check(has_cause, "J1", || format!("request {number}: {what} without a cause"));
         coverage.reach(word(&end));
         match &end {
@@ -145,9 +156,10 @@ impl Requests {
     }
 
     /// Everything has had its time.
-    pub(super) fn is_complete(&self, programs: &[bool], now: Duration) -> Checked {
+    pub(super) fn is_complete(&self, programs: &[bool], now: Duration, clocks: &Clocks) -> Checked {
         for (number, requested) in &self.all {
-            let is_over = requested.end.is_some() || requested.is_withdrawn || !programs[requested.program];
+            let is_excused = !programs[requested.program] || clocks.is_late(requested.program);
+            let is_over = requested.end.is_some() || requested.is_withdrawn || is_excused;
             check(is_over || now < requested.begun + requested.timeout + SOON, "L1", || {
                 format!("request {number} never ends: {requested:?}")
             })?;

@@ -62,14 +62,17 @@ impl World {
         }
         let now = self.net.elapsed();
         let known = self.known();
-        known.questions.is_complete(now.saturating_sub(Duration::from_secs(1)))?;
-        known.requests.is_complete(&known.programs, now.saturating_sub(Duration::from_secs(1)))
+        known.questions.is_complete(now.saturating_sub(Duration::from_secs(1)), &known.clocks)?;
+        known.requests.is_complete(&known.programs, now.saturating_sub(Duration::from_secs(1)), &known.clocks)
     }
 
     /// The faults stop. Everybody sees what there is.
     async fn settle(&mut self) -> Checked {
         self.known().tell("the faults stop");
         self.net.heal();
+        self.end_firsts();
+        // Who has just been cut hears of it first, and so does whose identity another one takes on with its last word.
+        self.net.sleep(Duration::from_secs(5)).await;
         self.net.set_delay(Duration::from_millis(1)..=Duration::from_millis(10));
         for client in &self.clients {
             client.net.set_delay(Duration::from_millis(1)..=Duration::from_millis(10));
@@ -78,6 +81,9 @@ impl World {
             }
         }
         self.net.sleep(SETTLE).await;
+        if self.replace_superseded().await {
+            self.net.sleep(SETTLE).await;
+        }
         for client in &self.clients {
             let state = client.client.state();
             check(state == ConnectionState::Attached, "L1", || format!("program {} is {state:?}", client.program))?;
@@ -151,8 +157,8 @@ impl World {
 
     fn is_served(&self, now: Duration) -> Checked {
         let known = self.known();
-        known.questions.is_complete(now)?;
-        known.requests.is_complete(&known.programs, now)?;
+        known.questions.is_complete(now, &known.clocks)?;
+        known.requests.is_complete(&known.programs, now, &known.clocks)?;
         let serving: usize = known.serving.values().sum();
         check(serving == 0, "L1", || format!("{serving} requests are still served"))
     }

@@ -37,8 +37,34 @@ pub(super) struct Known {
     pub(super) owners: Owners,
     /// How many programs there were: each start of a client or of the server is another one. Which of them have ended.
     pub(super) programs: Vec<bool>,
+    pub(super) clocks: Clocks,
     /// How many tasks serve requests, by the program that they run in.
     pub(super) serving: BTreeMap<usize, usize>,
+}
+
+/// The clocks of all programs.
+#[derive(Debug, Default)]
+pub(super) struct Clocks {
+    now: Duration,
+    /// How far they have leapt ahead.
+    ahead: BTreeMap<usize, Duration>,
+    /// When they leapt last.
+    leapt: BTreeMap<usize, Duration>,
+}
+
+/// How long a timer goes on after a leap as it was set before it, a little more or less.
+const SLEPT: Duration = Duration::from_millis(30_005);
+
+impl Clocks {
+    /// The time on a program's clock.
+    pub(super) fn at(&self, program: usize) -> Duration {
+        self.now + self.ahead.get(&program).copied().unwrap_or_default()
+    }
+
+    /// Whether a program's timers may be late: its clock leapt a short while ago.
+    pub(super) fn is_late(&self, program: usize) -> bool {
+        self.leapt.get(&program).is_some_and(|leapt| self.now <= *leapt + SLEPT)
+    }
 }
 
 impl Ledger {
@@ -54,6 +80,7 @@ impl Ledger {
             requests: Requests::default(),
             owners: Owners::new(session_ttl),
             programs: Vec::new(),
+            clocks: Clocks::default(),
             serving: BTreeMap::new(),
         };
         Self(Arc::new(Mutex::new(known)), net)
@@ -62,6 +89,7 @@ impl Ledger {
     pub(super) fn lock(&self) -> MutexGuard<'_, Known> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.now = self.1.elapsed();
+        known.clocks.now = known.now;
         known
     }
 
@@ -83,6 +111,15 @@ impl Known {
 
     pub(super) fn is_running(&self, program: usize) -> bool {
         self.programs[program]
+    }
+
+    /// The clock of some programs leaps ahead.
+    pub(super) fn leap(&mut self, programs: &[usize], by: Duration) {
+        self.tell(&format!("the clock of programs {programs:?} leaps by {by:?}"));
+        for program in programs {
+            *self.clocks.ahead.entry(*program).or_default() += by;
+            self.clocks.leapt.insert(*program, self.now);
+        }
     }
 
     pub(super) fn tell(&mut self, what: &str) {

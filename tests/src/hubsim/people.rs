@@ -15,6 +15,7 @@ use reattach_driver::core::hub::Ended;
 use reattach_driver::core::hub::WatcherEvent;
 use reattach_driver::core::messages::Choice;
 use reattach_driver::core::messages::PermissionId;
+use reattach_driver::core::permission::Removed;
 use reattach_driver::core::permission::Status;
 use reattach_driver::core::session::WatchFrom;
 use reattach_driver::core::wire::Payload;
@@ -124,7 +125,8 @@ impl Watching {
     }
 
     fn check(&self, known: &mut Known, event: &WatcherEvent, position: Option<WatchFrom>) -> Checked {
-        let Known { sessions, questions, coverage, now, .. } = known;
+        let is_over = !known.is_running(self.program);
+        let Known { sessions, questions, coverage, clocks, .. } = known;
         let mut seen = self.seen();
         let is_end = matches!(event, WatcherEvent::Ended(_));
         if !is_end {
@@ -163,9 +165,11 @@ impl Watching {
                     None => Ok(()),
                 }
             }
+            // A client that is closed shows nothing any more.
+            WatcherEvent::DialogRemoved { why: Removed::Forgotten, .. } if is_over => Ok(()),
             WatcherEvent::DialogRemoved { id, why } => {
                 let me = (self.program, self.client.connection_id());
-                questions.removed(sessions, id.as_str(), why, me, *now, coverage)
+                questions.removed(sessions, id.as_str(), why, me, clocks, coverage)
             }
             WatcherEvent::QueueStatus { .. } => Ok(()),
             WatcherEvent::Ended(why) => {

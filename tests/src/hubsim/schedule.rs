@@ -6,6 +6,7 @@ use reattach_driver::testing::Direction;
 
 use super::coverage::Coverage;
 use super::run;
+use super::strangers::Stranger;
 use crate::campaign;
 use crate::campaign::Report;
 use crate::sim::Chance;
@@ -139,6 +140,11 @@ pub enum Act {
     Reconnect { client: usize },
     Replace { client: usize, same_key: bool },
     Restart { pause: Duration },
+    Twin { client: usize },
+    Leap { client: Option<usize>, by: Duration },
+    Piece { client: usize, most: usize },
+    Come { stranger: Stranger, stays: Duration },
+    Nonsense { client: usize, session: usize, nth: usize },
 }
 
 impl Act {
@@ -176,6 +182,18 @@ impl Act {
             Self::Replace { same_key: true, .. } => "act Replace same key",
             Self::Replace { .. } => "act Replace",
             Self::Restart { .. } => "act Restart",
+            Self::Twin { .. } => "act Twin",
+            Self::Leap { client: Some(_), .. } => "act Leap",
+            Self::Leap { .. } => "act Leap of the server",
+            Self::Piece { .. } => "act Piece",
+            Self::Come { stranger: Stranger::Noise, .. } => "act Come Noise",
+            Self::Come { stranger: Stranger::Silent, .. } => "act Come Silent",
+            Self::Come { stranger: Stranger::Garbage, .. } => "act Come Garbage",
+            Self::Come { stranger: Stranger::Binary, .. } => "act Come Binary",
+            Self::Come { stranger: Stranger::TooSoon, .. } => "act Come TooSoon",
+            Self::Come { stranger: Stranger::Nobody, .. } => "act Come Nobody",
+            Self::Come { stranger: Stranger::Huge, .. } => "act Come Huge",
+            Self::Nonsense { .. } => "act Nonsense",
         }
     }
 }
@@ -211,7 +229,7 @@ impl campaign::Schedule for Schedule {
         let chance = &mut Chance::new(seed);
         let plan = plan(chance);
         // Which kinds of faults and of work there are is drawn too: what hides behind one is seen without it.
-        let has = std::array::from_fn::<_, 16, _>(|_| chance.percent(50));
+        let has = std::array::from_fn::<_, 21, _>(|_| chance.percent(50));
         let count = chance.between(20, 90);
         let mut times: Vec<u64> = (0..count).map(|_| chance.below(millis(plan.lasts))).collect();
         times.sort_unstable();
@@ -297,7 +315,7 @@ fn ask(chance: &mut Chance) -> Ask {
     Ask { work, timeout, idle }
 }
 
-fn act(chance: &mut Chance, plan: &Plan, has: &[bool; 16]) -> Act {
+fn act(chance: &mut Chance, plan: &Plan, has: &[bool; 21]) -> Act {
     let client = index(chance.below(plan.clients.len() as u64));
     let session = index(chance.below(plan.sessions.len() as u64));
     let nth = index(chance.below(6));
@@ -341,6 +359,11 @@ fn act(chance: &mut Chance, plan: &Plan, has: &[bool; 16]) -> Act {
         (on(13, 2), 25),
         (on(14, 2), 26),
         (on(15, 1), 27),
+        (on(16, 2), 28),
+        (on(17, 3), 29),
+        (on(18, 3), 30),
+        (on(19, 4), 31),
+        (on(20, 4), 32),
     ]);
     match kind {
         0 => Act::Watch { client, session, from },
@@ -376,6 +399,12 @@ fn act(chance: &mut Chance, plan: &Plan, has: &[bool; 16]) -> Act {
         24 => Act::Suspend { client, lasts },
         25 => Act::Reconnect { client },
         26 => Act::Replace { client, same_key: is_so },
-        _ => Act::Restart { pause: lasts / 8 },
+        27 => Act::Restart { pause: lasts / 8 },
+        28 => Act::Twin { client },
+        29 => Act::Leap { client: to_server.then_some(client), by: chance.pick(&[secs(4), lasts, secs(3_600)]) },
+        // A handshake in smaller pieces is taken for an attack.
+        30 => Act::Piece { client, most: chance.pick(&[40, 1_500, usize::MAX]) },
+        31 => Act::Come { stranger: chance.pick(&Stranger::ALL), stays: lasts },
+        _ => Act::Nonsense { client, session, nth: index(chance.below(100)) },
     }
 }

@@ -18,6 +18,7 @@ use reattach_driver::core::wire::Payload;
 use reattach_driver::testing::Net;
 
 use super::calling::Given;
+use super::ledger::Known;
 use super::ledger::Ledger;
 use super::ledger::check;
 use super::schedule::Ask;
@@ -68,8 +69,8 @@ fn call(number: u64, ask: Ask) -> Call {
 impl Worker {
     fn begin(&self, ask: Ask) -> u64 {
         let mut known = self.ledger.lock();
-        let now = known.now;
-        known.requests.begin(ask, self.program, self.client, ask.timeout.unwrap_or(TIMEOUT), now)
+        let now = (known.now, known.clocks.at(self.program));
+        known.requests.begin(ask, (self.program, self.client), ask.timeout.unwrap_or(TIMEOUT), now)
     }
 
     /// Has a task hear what becomes of a request.
@@ -286,9 +287,8 @@ impl Made {
         let Some(end) = response.wait(|response, cx| Pin::new(response).poll(cx)).await else { return false };
         let (is_result, end) = (end.is_ok(), end.map_err(|error| error.failure));
         ledger.note(&format!("request {number} ends: {end:?}"), |known| {
-            let now = known.now;
-            let coverage = &mut known.coverage;
-            known.requests.end(*number, end, now, coverage)
+            let Known { requests, now, clocks, coverage, .. } = known;
+            requests.end(*number, end, *now, clocks, coverage)
         });
         is_result
     }

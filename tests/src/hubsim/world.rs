@@ -1,6 +1,7 @@
 //! One run: the server's application, the clients, and the network between them.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
@@ -20,6 +21,7 @@ use reattach_driver::Server;
 use reattach_driver::ServerConfig;
 use reattach_driver::Session;
 use reattach_driver::core;
+use reattach_driver::core::client;
 use reattach_driver::core::hub::Event;
 use reattach_driver::core::id::ConnectionId;
 use reattach_driver::core::id::ConnectionKey;
@@ -51,6 +53,10 @@ pub(super) struct World {
     pub(super) ledger: Ledger,
     pub(super) server: Serving,
     pub(super) clients: Vec<Running>,
+    /// Programs that go on, and whose identity another one has taken on.
+    pub(super) firsts: Vec<Running>,
+    /// Which clients were there twice.
+    pub(super) doubled: BTreeSet<usize>,
     pub(super) made: Vec<Made>,
     pub(super) asked: Vec<(String, Slot<Question>)>,
     /// Which client's program has which connection.
@@ -59,6 +65,8 @@ pub(super) struct World {
 
 /// The server.
 pub(super) struct Serving {
+    /// Where it stands.
+    pub(super) net: Net,
     pub(super) server: Server,
     pub(super) hub: Hub,
     pub(super) program: usize,
@@ -73,6 +81,8 @@ pub(super) struct Connections(Arc<Mutex<Vec<Connection>>>);
 /// A client's program.
 pub(super) struct Running {
     pub(super) net: Net,
+    /// Its place in the plan.
+    pub(super) place: usize,
     pub(super) principal: usize,
     /// How many keys it has had.
     pub(super) keys: u64,
@@ -125,6 +135,8 @@ impl World {
             ledger,
             server,
             clients: Vec::new(),
+            firsts: Vec::new(),
+            doubled: BTreeSet::new(),
             made: Vec::new(),
             asked: Vec::new(),
             programs,
@@ -205,7 +217,9 @@ impl World {
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&mix(self.seed, mix(index as u64, keys)).to_le_bytes());
         let key = ConnectionKey::from_bytes(bytes);
-        let mut core = core::client::Config::default();
+        let mut core = client::Config::default();
+        // Who is there twice keeps its name: another one would have to be followed everywhere here.
+        core.on_superseded = client::OnSuperseded::Stop;
         if !self.plan.stops_trying {
             core.reconnect.attempts = None;
         }
@@ -235,6 +249,7 @@ impl World {
         self.net.spawn(async move { worker.serve(Some).await });
         Running {
             net,
+            place: index,
             principal: of,
             keys,
             program,
@@ -274,6 +289,7 @@ async fn start_server(
     ledger: &Ledger,
     programs: &Arc<Mutex<BTreeMap<ConnectionId, usize>>>,
 ) -> Serving {
+    let net = net.at("server");
     let mut core = core::server::Config::default();
     (core.detach_ttl, core.suspended_ttl) = (plan.detach_ttl, plan.suspended_ttl);
     let who = |hello: Hello| async move { hello.token.and_then(|token| Name::new(token.reveal()).ok()) };
@@ -313,8 +329,8 @@ async fn start_server(
             tasks.spawn(async move { worker.serve(|call| hub.handle_call(&connection, call).err()).await });
         }
     });
-    hear_hub(net, ledger, &hub, &connections, program);
-    Serving { server, hub, program, sessions: BTreeMap::new(), connections }
+    hear_hub(&net, ledger, &hub, &connections, program);
+    Serving { net, server, hub, program, sessions: BTreeMap::new(), connections }
 }
 
 /// How long a question is open where nothing else is said.
@@ -328,27 +344,28 @@ fn hear_hub(net: &Net, ledger: &Ledger, hub: &Hub, connections: &Connections, pr
             ledger.note(&format!("the hub: {event:?}"), |known| {
                 // A hub that somebody still holds lives longer than its server. Its sessions are not those of the next one.
                 let is_of_another = !known.programs[program] && matches!(event, Event::Session(_));
-                if is_of_another { Ok(()) } else { on_hub(known, &event, &connections) }
+                if is_of_another { Ok(()) } else { on_hub(known, &event, &connections, program) }
             });
         }
     });
 }
 
-fn on_hub(known: &mut Known, event: &Event, connections: &Connections) -> Checked {
-    let Known { sessions, questions, owners, coverage, now, .. } = known;
+fn on_hub(known: &mut Known, event: &Event, connections: &Connections, program: usize) -> Checked {
+    let Known { sessions, questions, owners, coverage, now, clocks, .. } = known;
+    let clock = clocks.at(program);
     let life = |id: &SessionId| {
         let session = id.as_str().trim_start_matches('s').parse().ok()?;
         Some((session, sessions.current(session)?))
     };
     match event {
-        Event::Decided { id, verdict } => questions.decided(sessions, id.as_str(), verdict, *now, coverage),
+        Event::Decided { id, verdict } => questions.decided(sessions, id.as_str(), verdict, *now, clocks, coverage),
         Event::Session(session::Event::Owned { session, by, generation, before }) => {
             let Some(life) = life(session) else { return Ok(()) };
             owners.owned(life, *by, generation.get(), *before, coverage)
         }
         Event::Session(session::Event::Detached { session, generation, why }) => {
             let Some(life) = life(session) else { return Ok(()) };
-            owners.detached(life, generation.get(), *why, *now, coverage)
+            owners.detached(life, generation.get(), *why, clock, coverage)
         }
         Event::Session(session::Event::Gone { connection, .. }) => {
             owners.gone(*connection, connections.of(*connection).is_some())
