@@ -75,13 +75,7 @@ impl Lines {
 
 impl Running {
     pub(crate) fn start(args: &[&str]) -> (Self, ChildStdin) {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_reattach"))
-            .args(args)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the command starts");
+        let mut child = spawn(args);
         let (stdout, of_stdout) = Lines::of(child.stdout.take().expect("stdout is piped"));
         let (stderr, of_stderr) = Lines::of(child.stderr.take().expect("stderr is piped"));
         let stdin = child.stdin.take().expect("stdin is piped");
@@ -137,14 +131,19 @@ pub(crate) fn until(condition: impl Fn() -> bool) {
     }
 }
 
-pub(crate) fn run(args: &[&str], stdin: &str) -> Output {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_reattach"))
+/// The command, with pipes to talk to it through.
+fn spawn(args: &[&str]) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_reattach"))
         .args(args)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .expect("the command starts");
+        .expect("the command starts")
+}
+
+pub(crate) fn run(args: &[&str], stdin: &str) -> Output {
+    let mut child = spawn(args);
     child.stdin.take().expect("stdin is piped").write_all(stdin.as_bytes()).expect("it reads");
     child.wait_with_output().expect("it ends")
 }
