@@ -17,7 +17,9 @@ use harness::sessions::sessions;
 use harness::sessions::sessions_with;
 use harness::sessions::tag;
 use reattach_core::id::Epoch;
+use reattach_core::id::MessageId;
 use reattach_core::id::SessionId;
+use reattach_core::messages::EnvelopeId;
 use reattach_core::rng::Rng;
 use reattach_core::session::Config;
 use reattach_core::session::Cursor;
@@ -313,5 +315,24 @@ fn every_observer_has_each_event_once_or_a_gap_whatever_happens() {
             assert!(seen.windows(2).all(|pair| pair[0] < pair[1]), "seed {seed}: {seen:?}");
         }
         assert!(gaps > 0 || appended < 8, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_place_and_names_are_kept_as_json_and_read_back_strictly() {
+    let kept = r#"{"epoch":"07070707070707070707070707070707","offset":4}"#;
+    let cursor = Cursor { epoch: Epoch::from_bytes([7; 16]), offset: Offset::new(4).unwrap() };
+    assert_eq!(serde_json::to_string(&cursor).unwrap(), kept);
+    assert_eq!(serde_json::from_str::<Cursor>(kept).unwrap(), cursor);
+    for bad in [kept.replace("07", "x"), kept.replace('4', "9007199254740992"), kept.replace('4', "-1")] {
+        assert!(serde_json::from_str::<Cursor>(&bad).is_err(), "{bad}");
+    }
+    let names: (SessionId, EnvelopeId, MessageId) =
+        (session("s"), EnvelopeId::new("m1").unwrap(), "00000000-0000-0000-0000-000000000000".parse().unwrap());
+    let kept = r#"["s","m1","00000000-0000-0000-0000-000000000000"]"#;
+    assert_eq!(serde_json::to_string(&names).unwrap(), kept);
+    assert_eq!(serde_json::from_str::<(SessionId, EnvelopeId, MessageId)>(kept).unwrap(), names);
+    for bad in [kept.replace("\"s\"", "\"\""), kept.replace("m1", &"m".repeat(129)), kept.replace("0-0", "00")] {
+        assert!(serde_json::from_str::<(SessionId, EnvelopeId, MessageId)>(&bad).is_err(), "{bad}");
     }
 }

@@ -32,7 +32,7 @@ use reattach_core::wire;
 /// The children of each folder, from the lowest rank up. A child imports only siblings of lower ranks.
 const RANKS: &[(&str, &[&[&str]])] = &[
     ("hub", &[&["call"], &["watcher"]]),
-    ("id", &[&["error"], &["name"], &["session"]]),
+    ("id", &[&["error", "text"], &["name"], &["session"]]),
     (
         "messages",
         &[

@@ -9,6 +9,7 @@
 mod error;
 mod name;
 mod session;
+mod text;
 
 use core::fmt;
 use core::str::FromStr;
@@ -24,6 +25,7 @@ pub use self::name::Code;
 pub use self::name::Lane;
 pub use self::name::Name;
 pub use self::session::SessionId;
+pub(crate) use self::text::as_text;
 
 /// What keys and nonces share: 128 bits from the system's CSPRNG, 32 hexadecimal digits on the wire.
 macro_rules! nonce {
@@ -272,6 +274,8 @@ impl fmt::Debug for MessageId {
         fmt::Display::fmt(self, f)
     }
 }
+
+as_text!(Epoch, MessageId, SessionId);
 
 /// Mints the ids of one machine's messages: 74 bits that are its own, then a counter of 48.
 ///

@@ -5,6 +5,7 @@ use core::str::FromStr;
 
 use crate::id::IdError;
 use crate::id::Name;
+use crate::id::as_text;
 
 macro_rules! names {
     ($($(#[$doc:meta])* $name:ident)+) => {$(
@@ -57,3 +58,5 @@ names! {
     /// Names one envelope, and is what an answer refers to: 1 to [`Name::MAX_LEN`] bytes of text.
     EnvelopeId
 }
+
+as_text!(EnvelopeId);

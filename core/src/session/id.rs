@@ -2,10 +2,14 @@
 
 use core::fmt;
 
+use serde::Deserialize;
+use serde::Serialize;
+
 use crate::id::Epoch;
 
 /// Number of an event within one life of a session's log, from 1. 0 stands before the first.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "u64")]
 pub struct Offset(u64);
 
 impl Offset {
@@ -31,14 +35,22 @@ impl Offset {
     }
 }
 
+impl TryFrom<u64> for Offset {
+    type Error = &'static str;
+
+    fn try_from(number: u64) -> Result<Self, Self::Error> {
+        Self::new(number).ok_or("no offset is above 2^53 - 1")
+    }
+}
+
 impl fmt::Display for Offset {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&self.0, f)
     }
 }
 
-/// How far a session has been seen: everything up to an event, in one life of its log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// How far a session has been seen: everything up to an event, in one life of its log. Whoever wants to go on there later keeps it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Cursor {
     /// Which life of the log. Compared for equality only.
     pub epoch: Epoch,

@@ -71,6 +71,9 @@ impl SessionViews {
 
     /// The connection is attached. Where it did not resume, the server has lost what it was working on. No error goes by that:
     /// whether a message arrives is not known yet.
+    ///
+    /// Sessions that a [`Watcher`](crate::hub::Watcher) follows outlive a connection that did not resume, and the other way round.
+    /// They are told apart by their epochs: pass `true` for them, and [`resync`](Self::resync) where the epoch is another one.
     pub fn handle_attached(&mut self, resumed: bool) {
         self.is_attached = true;
         if !resumed {
