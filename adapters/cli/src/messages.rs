@@ -1,18 +1,26 @@
-//! What a chat client and an agent say to each other: a request, and the events of a session. Each is one JSON object, and keys
-//! that are not known are skipped.
+//! What a chat client and an agent say to each other, beside what the core has words for: the events of a session are its
+//! [envelopes](Envelope), and keys that are not known are skipped.
 //!
 //! | what | is | with |
 //! |---|---|---|
 //! | `chat/send` | a request | `message`, `messageId`, `epoch` |
-//! | `chat_request` | an event: somebody has said something | `sessionId`, `messageId`, `number`, `message` |
-//! | `message_start` | an event: the answer to it begins | `sessionId`, `messageId`, `number` |
-//! | `chat_stream` | an event: the answer goes on, and ends where `isComplete` says so, as a failure where there is an `error` | `sessionId`, `messageId`, `number`, `delta`, `isComplete`, `error` |
+//! | `chat_request` | an event: somebody has said something, and the envelope's `id` is what the client calls it | `sessionId`, `message` |
+//! | `chat_stream` | an event: the answer to it begins with an empty `delta`, goes on, and ends | `sessionId`, `inReplyTo`, `delta`, `isComplete`, `error`, `interrupted` |
+//! | the snapshot | all of it up to some place | `first`, `messages` |
 //!
-//! What is said and each answer to it are numbered from 1 within one life of a session. `messageId` is what the client calls what
-//! was said, in the answer too.
+//! What is said and each answer to it are numbered, in the order in which they begin, from 1 within one life of a session.
 
+use reattach_tokio::core::id::Epoch;
+use reattach_tokio::core::messages::Envelope;
+use reattach_tokio::core::messages::EnvelopeId;
+use reattach_tokio::core::wire::Payload;
 use serde::Deserialize;
+use serde::Deserializer;
 use serde::Serialize;
+use serde::Serializer;
+use serde::de::Error as _;
+use serde::ser::Error as _;
+use serde_json::value::RawValue;
 
 /// The method by which a client says something.
 pub const SEND: &str = "chat/send";
@@ -29,10 +37,10 @@ pub struct Send {
     /// What is said.
     pub message: String,
     /// What the client calls it. The same id is taken once, however often it comes.
-    pub message_id: String,
+    pub message_id: EnvelopeId,
     /// The life of the session for which this is meant, where the client knows it: in another it is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub epoch: Option<String>,
+    pub epoch: Option<Epoch>,
 }
 
 /// The result of [`SEND`].
@@ -42,86 +50,32 @@ pub struct Sent {
     pub accepted: bool,
 }
 
-/// An event of a session.
+/// A session up to some place: what was said and answered, as much of it as is kept, in the order in which it began. An answer is
+/// one message with all of its text, and with its end where it has one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "type", content = "payload", rename_all = "snake_case")]
-pub enum ChatEvent {
-    /// Somebody has said something.
-    ChatRequest(ChatRequest),
-    /// The answer to it begins.
-    MessageStart(MessageStart),
-    /// The answer goes on, or ends.
-    ChatStream(ChatStream),
-}
-
-/// Somebody has said something.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ChatRequest {
-    /// The session.
-    pub session_id: String,
-    /// What the client calls it.
-    pub message_id: String,
-    /// Its number.
-    pub number: u64,
-    /// What was said.
-    pub message: String,
-}
-
-/// An answer begins.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct MessageStart {
-    /// The session.
-    pub session_id: String,
-    /// What it answers.
-    pub message_id: String,
-    /// Its number.
-    pub number: u64,
-}
-
-/// An answer goes on, or ends.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ChatStream {
-    /// The session.
-    pub session_id: String,
-    /// What it answers.
-    pub message_id: String,
-    /// Its number.
-    pub number: u64,
-    /// More of its text.
-    pub delta: String,
-    /// Whether that was all. This is told once.
-    pub is_complete: bool,
-    /// Why it could not be completed, where it could not.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
-}
-
-/// A session up to some place: what was said and answered, as much of it as is kept, in the order in which it began.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Transcript {
+    /// The number of the first message.
+    pub first: u64,
     /// The messages.
-    pub messages: Vec<Said>,
+    pub messages: Vec<Written>,
 }
 
-/// Something that was said, or an answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Said {
-    /// Its number.
-    pub number: u64,
-    /// What it is, or what it answers.
-    pub message_id: String,
-    /// Whether it is an answer.
-    pub is_answer: bool,
-    /// Its text up to there.
-    pub text: String,
-    /// Whether that is all.
-    pub is_complete: bool,
-    /// Why it could not be completed, where it could not.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
+/// An envelope within other JSON.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written(pub Envelope);
+
+impl Serialize for Written {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let payload = self.0.write().map_err(S::Error::custom)?;
+        RawValue::from_string(payload.as_str().to_owned()).map_err(S::Error::custom)?.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Written {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = Box::<RawValue>::deserialize(deserializer)?;
+        let payload = Payload::from_json(raw.get()).map_err(D::Error::custom)?;
+        Envelope::read(&payload).map(Self).map_err(D::Error::custom)
+    }
 }

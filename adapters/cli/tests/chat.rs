@@ -19,6 +19,8 @@ use reattach_cli::proxy::Cut;
 use reattach_cli::proxy::FaultProxy;
 use reattach_tokio::CallError;
 use reattach_tokio::ClientConfig;
+use reattach_tokio::core::id::Epoch;
+use reattach_tokio::core::messages::EnvelopeId;
 use reattach_tokio::core::rpc::Failure;
 use tempfile::TempDir;
 
@@ -151,6 +153,7 @@ on_both_runtimes! {
     who_leaves_in_the_middle_of_an_answer_comes_back_to_the_rest_of_it
     twenty_cuts_cost_no_character_and_no_answer_is_taken_twice
     an_agent_that_dies_and_is_started_again_is_told_from_one_that_went_on
+    who_comes_in_the_middle_of_an_answer_reads_all_of_it_and_who_comes_back_to_another_agent_is_told
 }
 
 fn what_is_asked_for_is_done_and_what_would_change_something_only_if_it_is_allowed(runtime: &str) {
@@ -320,6 +323,7 @@ fn an_agent_that_dies_and_is_started_again_is_told_from_one_that_went_on(runtime
     agent.process.kill();
     person.sees(1, "detached; retry");
     person.types("count long.txt");
+    person.sees(1, "Not connected. Message will be sent when reconnected.");
     let address = agent.address.to_string();
     (agent.process, _) = Agent::listen(&address, agent.folder.path(), runtime, &["--pace-ms", "1"]);
     person.sees(1, "the session began anew");
@@ -336,24 +340,60 @@ fn an_agent_that_dies_and_is_started_again_is_told_from_one_that_went_on(runtime
     assert_eq!(person.leaves("").0, 1);
 }
 
+fn who_comes_in_the_middle_of_an_answer_reads_all_of_it_and_who_comes_back_to_another_agent_is_told(runtime: &str) {
+    let mut agent = Agent::start(runtime, &["--pace-ms", "4"]);
+    let content = numbered(500);
+    agent.write("long.txt", &content);
+    let state = agent.folder.path().join("state");
+    let with_state = ["--state", state.to_str().unwrap()];
+    let mut first = Person::arrive(&agent.url(), runtime, &with_state);
+    first.types("read long.txt");
+    first.reads("line 200: ");
+    // By now there is more than one snapshot, each in the middle of the answer.
+    let late = Person::come(&agent.url(), runtime, &[]);
+    late.reads("line 250: ");
+    let (code, read) = first.leaves("/detach");
+    assert_eq!(code, 0);
+    let (code, conversation) = late.listens_to_the_end();
+    assert_same(&conversation, &format!("> read long.txt\n{content}"));
+    assert_eq!(code, 0);
+    assert!(conversation.starts_with(&read));
+    let mut first = Person::arrive(&agent.url(), runtime, &with_state);
+    first.reads(content.strip_prefix(read.strip_prefix("> read long.txt\n").unwrap()).unwrap());
+    // The next one is never heard to its end.
+    first.types("read long.txt");
+    first.reads("line 499: 3951581\n> read long.txt\nline 0: ");
+    assert_eq!(first.leaves("/detach").0, 0);
+    agent.process.kill();
+    let address = agent.address.to_string();
+    (agent.process, _) = Agent::listen(&address, agent.folder.path(), runtime, &["--pace-ms", "1"]);
+    let mut back = Person::come(&agent.url(), runtime, &with_state);
+    back.sees(1, "the session began anew");
+    back.sees(1, "the rest of this answer is lost");
+    back.sees(1, "nobody can tell whether it was done");
+    back.types("count long.txt");
+    back.reads("> count long.txt\nlong.txt: 1500 words");
+    assert_eq!(back.leaves("/quit").0, 3, "an answer is lost");
+}
+
 #[test]
 fn the_same_message_is_taken_once_and_one_for_an_earlier_life_not_at_all() {
     let agent = Agent::start("tokio", &["--pace-ms", "0"]);
     let network = tokio::runtime::Runtime::new().unwrap();
     network.block_on(async {
         let client = reattach_tokio::connect(&agent.url(), ClientConfig::new()).await.unwrap();
-        let send = |message: &str, epoch: Option<String>| {
+        let send = |message: &str, epoch: Option<Epoch>| {
             let (client, message) = (client.clone(), message.to_owned());
-            let send = messages::Send { message, message_id: "m".to_owned(), epoch };
+            let send = messages::Send { message, message_id: EnvelopeId::new("m").unwrap(), epoch };
             async move { client.request::<_, messages::Sent>(messages::SEND, &send).await }
         };
-        let earlier = send("help", Some("0123456789abcdef0123456789abcdef".to_owned())).await.unwrap_err();
+        let earlier = send("help", Some(Epoch::from_bytes([7; 16]))).await.unwrap_err();
         let CallError::Failed(error) = earlier else { panic!("{earlier:?}") };
         assert!(matches!(error.failure, Failure::Refused(error) if error.code == messages::ANOTHER_LIFE));
         for _ in 0..3 {
             assert_eq!(send("help", None).await.unwrap(), messages::Sent { accepted: true });
         }
-        let empty = messages::Send { message: " ".to_owned(), message_id: "n".to_owned(), epoch: None };
+        let empty = messages::Send { message: " ".to_owned(), message_id: EnvelopeId::new("n").unwrap(), epoch: None };
         assert!(client.request::<_, messages::Sent>(messages::SEND, &empty).await.is_err());
     });
     let (code, conversation) = Person::come(&agent.url(), "tokio", &[]).listens_to_the_end();
@@ -389,6 +429,33 @@ fn of_two_clients_with_one_state_the_first_stops() {
     first.sees(1, "error: another instance took the connection over");
     assert_eq!(first.leaves("").0, 1);
     assert_eq!(second.listens_to_the_end(), (0, String::new()));
+}
+
+#[test]
+fn a_file_that_no_chat_of_this_version_has_kept_is_refused_and_left_as_it_is() {
+    let agent = Agent::start("tokio", &["--pace-ms", "1"]);
+    let state = agent.folder.path().join("state");
+    let with_state = ["--state", state.to_str().unwrap()];
+    let mut person = Person::arrive(&agent.url(), "tokio", &with_state);
+    // What it says to that is the end of its answer.
+    person.types("dance");
+    person.reads("say `help`\n");
+    assert_eq!(person.leaves("/detach").0, 0);
+    let kept = fs::read_to_string(&state).unwrap();
+    let (before, after) = kept.split_once("\"offset\":").unwrap();
+    let elsewhere = format!("{before}\"offset\":-{after}");
+    // What an earlier version has kept of what it had seen.
+    let earlier = kept.replacen("\"shown\":", "\"earlier\":", 1);
+    let no_envelope = kept.replacen("\"queue\":[]", "\"queue\":[{\"type\":\"chat_stream\"}]", 1);
+    assert_ne!(kept, no_envelope);
+    for nonsense in ["", "{}", &kept[..kept.len() - 1], &elsewhere, &earlier, &no_envelope] {
+        fs::write(&state, nonsense).unwrap();
+        let done = run(&["chat", &agent.url(), "--state", state.to_str().unwrap()], "");
+        assert_eq!(done.status.code(), Some(2), "{nonsense}");
+        let says = text(&done.stderr);
+        assert!(says.contains("it does not hold what a chat keeps") && says.contains("hint: --state names"), "{says}");
+        assert_eq!(fs::read_to_string(&state).unwrap(), nonsense);
+    }
 }
 
 #[test]

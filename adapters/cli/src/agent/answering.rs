@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 use std::time::Duration;
-use std::time::SystemTime;
-use std::time::UNIX_EPOCH;
 
+use reattach_tokio::core::messages::EnvelopeId;
 use reattach_tokio::core::messages::PermissionId;
 use reattach_tokio::core::messages::PermissionRequest;
+use reattach_tokio::core::messages::StreamEnd;
 use reattach_tokio::core::permission::DenyReason;
 use reattach_tokio::core::permission::PermissionMisuse;
 use reattach_tokio::core::permission::Verdict;
@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use crate::agent::conversation::Answer;
 use crate::agent::conversation::Conversation;
 use crate::agent::conversation::Waiting;
+use crate::agent::conversation::now;
 use crate::agent::script::HELP;
 use crate::agent::script::Instruction;
 use crate::agent::script::Misunderstood;
@@ -81,25 +82,28 @@ impl Answering {
                     continue;
                 }
             };
-            let Some(Waiting { message_id, message }) = next else { return };
-            let answer = self.conversation.begin(message_id.clone());
+            let Some(Waiting { id, message }) = next else { return };
+            let answer = self.conversation.begin(id.clone());
             tokio::select! {
                 _ = is_stopped.wait_for(|is_stopped| *is_stopped) => break,
-                () = self.answer(answer, &message_id, &message) => {}
+                () = self.answer(answer, &id, &message) => {}
             }
         }
         waiting.close();
-        while let Ok(Waiting { message_id, .. }) = waiting.try_recv() {
-            drop(self.conversation.begin(message_id));
+        while let Ok(Waiting { id, .. }) = waiting.try_recv() {
+            drop(self.conversation.begin(id));
         }
     }
 
-    async fn answer(&self, answer: Answer, message_id: &str, message: &str) {
-        let result = self.perform(&answer, message_id, message).await;
-        answer.end(result.map_err(|not_done| not_done.to_string()));
+    async fn answer(&self, answer: Answer, request: &EnvelopeId, message: &str) {
+        let result = self.perform(&answer, request, message).await;
+        answer.end(match result {
+            Ok(()) => StreamEnd::Complete,
+            Err(not_done) => StreamEnd::Failed { error: not_done.to_string() },
+        });
     }
 
-    async fn perform(&self, answer: &Answer, message_id: &str, message: &str) -> Result<(), NotDone> {
+    async fn perform(&self, answer: &Answer, request: &EnvelopeId, message: &str) -> Result<(), NotDone> {
         match Instruction::parse(message).map_err(NotDone::Misunderstood)? {
             Instruction::Read { path } => {
                 let text = self.work(move |workplace| workplace.read(&path)).await?;
@@ -121,17 +125,23 @@ impl Answering {
             }
             Instruction::Help => self.say(answer, HELP).await,
             Instruction::Write { path, text } => {
-                self.write(answer, message_id, WriteInput { path, text }, Manner::Replace).await?;
+                self.write(answer, request, WriteInput { path, text }, Manner::Replace).await?;
             }
             Instruction::Append { path, text } => {
-                self.write(answer, message_id, WriteInput { path, text }, Manner::Append).await?;
+                self.write(answer, request, WriteInput { path, text }, Manner::Append).await?;
             }
         }
         Ok(())
     }
 
     /// Asks, and writes what was allowed.
-    async fn write(&self, answer: &Answer, message_id: &str, asked: WriteInput, manner: Manner) -> Result<(), NotDone> {
+    async fn write(
+        &self,
+        answer: &Answer,
+        said: &EnvelopeId,
+        asked: WriteInput,
+        manner: Manner,
+    ) -> Result<(), NotDone> {
         let (tool, verb) = match manner {
             Manner::Replace => ("write_file", "write"),
             Manner::Append => ("append_file", "add to"),
@@ -142,8 +152,8 @@ impl Answering {
             id: self.question(answer),
             tool_name: tool.to_owned(),
             input,
-            context: Payload::new(&serde_json::json!({ "messageId": message_id })).expect("an object is JSON"),
-            timestamp: timestamp(SystemTime::now()),
+            context: Payload::new(&serde_json::json!({ "messageId": said.as_str() })).expect("an object is JSON"),
+            timestamp: now().to_string(),
             remaining: None,
         };
         let asking = self.conversation.session().ask_within(request, self.patience).map_err(NotDone::NotAsked)?;
@@ -205,39 +215,3 @@ impl std::fmt::Display for NotDone {
 }
 
 impl std::error::Error for NotDone {}
-
-/// A time as RFC 3339 has it, in whole seconds.
-fn timestamp(at: SystemTime) -> String {
-    let secs = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let (days, of_day) = (secs / 86_400, secs % 86_400);
-    // The year begins in March, so that the odd day of leap years is its last. Eras have 400 years.
-    let days = days + 719_468;
-    let (era, of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    let (hour, minute, second) = (of_day / 3_600, of_day / 60 % 60, of_day % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_time_is_written_as_everybody_reads_it() {
-        for (secs, text) in [
-            (0, "1970-01-01T00:00:00Z"),
-            (951_782_399, "2000-02-28T23:59:59Z"),
-            (951_782_400, "2000-02-29T00:00:00Z"),
-            (1_709_251_199, "2024-02-29T23:59:59Z"),
-            (1_767_225_599, "2025-12-31T23:59:59Z"),
-            (4_107_542_400, "2100-03-01T00:00:00Z"),
-        ] {
-            assert_eq!(timestamp(UNIX_EPOCH + Duration::from_secs(secs)), text);
-        }
-    }
-}

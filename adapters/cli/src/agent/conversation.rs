@@ -9,8 +9,20 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::time::SystemTime;
+use std::time::UNIX_EPOCH;
 
 use reattach_tokio::Session;
+use reattach_tokio::core::chat::StreamKey;
+use reattach_tokio::core::chat::StreamWriter;
+use reattach_tokio::core::id::MessageIds;
+use reattach_tokio::core::messages::ChatMessage;
+use reattach_tokio::core::messages::ChatRequest;
+use reattach_tokio::core::messages::ChatStream;
+use reattach_tokio::core::messages::Envelope;
+use reattach_tokio::core::messages::EnvelopeId;
+use reattach_tokio::core::messages::StreamEnd;
+use reattach_tokio::core::messages::Timestamp;
 use reattach_tokio::core::rpc::ErrorObject;
 use reattach_tokio::core::session::SessionMisuse;
 use reattach_tokio::core::wire::Payload;
@@ -19,19 +31,13 @@ use tokio::sync::mpsc;
 use crate::connect::tell;
 use crate::messages::ANOTHER_LIFE;
 use crate::messages::BUSY;
-use crate::messages::ChatEvent;
-use crate::messages::ChatRequest;
-use crate::messages::ChatStream;
-use crate::messages::MessageStart;
-use crate::messages::Said;
 use crate::messages::Send;
 use crate::messages::Sent;
 use crate::messages::Transcript;
+use crate::messages::Written;
 
 /// The longest message, in bytes: more than any instruction needs.
 const MAX_MESSAGE: usize = 96 * 1024;
-/// The longest name of a message, in bytes.
-const MAX_ID: usize = 128;
 /// How many names of messages are remembered. Who sends one again does so within minutes.
 const REMEMBERED: usize = 10_000;
 /// The most bytes of a snapshot, a good deal less than a session takes.
@@ -50,39 +56,55 @@ struct Shared {
     state: Mutex<State>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
-    transcript: VecDeque<Said>,
-    /// The last number that was given.
+    transcript: VecDeque<Entry>,
+    /// The number of the last of them.
     last: u64,
-    known: BTreeSet<String>,
+    known: BTreeSet<EnvelopeId>,
     /// The same, the oldest first.
-    known_in_order: VecDeque<String>,
+    known_in_order: VecDeque<EnvelopeId>,
     /// How much was published since the snapshot.
     published: u64,
+    ids: MessageIds,
+}
+
+/// What was said, or all of an answer so far.
+#[derive(Clone, Debug)]
+struct Entry {
+    id: EnvelopeId,
+    at: Timestamp,
+    message: ChatMessage,
 }
 
 /// Something that was said and is not answered yet.
 #[derive(Debug)]
 pub(super) struct Waiting {
-    pub(super) message_id: String,
+    pub(super) id: EnvelopeId,
     pub(super) message: String,
 }
 
-/// An answer that has begun. It ends once: dropped before, as a failure.
+/// An answer that has begun. Dropped before its end, it ends as interrupted.
 #[derive(Debug)]
 pub(super) struct Answer {
     conversation: Conversation,
-    message_id: String,
     number: u64,
-    has_ended: bool,
+    writer: StreamWriter,
 }
 
 impl Conversation {
     /// A conversation in a session, and what waits to be answered, at most so much.
     pub(super) fn new(session: Session, limit: usize) -> (Self, mpsc::Receiver<Waiting>) {
         let (waiting, to_answer) = mpsc::channel(limit);
-        let conversation = Self(Arc::new(Shared { session, waiting, state: Mutex::default() }));
+        let state = Mutex::new(State {
+            transcript: VecDeque::new(),
+            last: 0,
+            known: BTreeSet::new(),
+            known_in_order: VecDeque::new(),
+            published: 0,
+            ids: MessageIds::new(reattach_tokio::connection_key().as_bytes()),
+        });
+        let conversation = Self(Arc::new(Shared { session, waiting, state }));
         // Who was here in an earlier life of the session is told that nothing of it is left.
         conversation.renew();
         (conversation, to_answer)
@@ -99,19 +121,17 @@ impl Conversation {
 
     /// Takes something that a client says. It is told to everybody, and waits to be answered.
     pub(super) fn accept(&self, send: Send) -> Result<Sent, ErrorObject> {
-        let Send { message, message_id, epoch } = send;
+        let Send { message, message_id: id, epoch } = send;
         if message.trim().is_empty() || message.len() > MAX_MESSAGE {
-            return Err(invalid(format!("a message has 1 to {MAX_MESSAGE} bytes, and not only spaces")));
+            let problem = format!("a message has 1 to {MAX_MESSAGE} bytes, and not only spaces");
+            return Err(ErrorObject::new(ErrorObject::INVALID_PARAMS, problem));
         }
-        if message_id.is_empty() || message_id.len() > MAX_ID {
-            return Err(invalid(format!("a messageId has 1 to {MAX_ID} bytes")));
-        }
-        let life = self.0.session.end().map(|end| end.epoch.to_string());
+        let life = self.0.session.end().map(|end| end.epoch);
         if epoch.is_some_and(|epoch| Some(epoch) != life) {
             return Err(ErrorObject::new(ANOTHER_LIFE, "the session began anew meanwhile"));
         }
         let mut state = self.lock();
-        if state.known.contains(&message_id) {
+        if state.known.contains(&id) {
             return Ok(Sent { accepted: true });
         }
         let Ok(place) = self.0.waiting.try_reserve() else {
@@ -121,48 +141,28 @@ impl Conversation {
                 format!("{limit} messages wait, which is as many as may; try again later"),
             ));
         };
-        let number = state.last + 1;
-        let said = Said {
-            number,
-            message_id: message_id.clone(),
-            is_answer: false,
-            text: message.clone(),
-            is_complete: true,
-            error: None,
-        };
-        let event = ChatEvent::ChatRequest(ChatRequest {
-            session_id: self.0.session.id().to_string(),
-            message_id: message_id.clone(),
-            number,
-            message: message.clone(),
-        });
-        if let Err(misuse) = self.publish(&mut state, &event) {
+        let session_id = self.0.session.id().clone();
+        let request = ChatMessage::Request(ChatRequest { session_id, message: message.clone(), model: None });
+        let entry = Entry { id: id.clone(), at: now(), message: request };
+        if let Err(misuse) = self.publish(&mut state, &entry) {
             return Err(ErrorObject::new(ErrorObject::INTERNAL_ERROR, misuse.to_string()));
         }
-        state.last = number;
-        state.transcript.push_back(said);
-        state.remember(message_id.clone());
-        place.send(Waiting { message_id, message });
+        state.push(entry);
+        state.remember(id.clone());
+        place.send(Waiting { id, message });
         Ok(Sent { accepted: true })
     }
 
     /// Begins the answer to something.
-    pub(super) fn begin(&self, message_id: String) -> Answer {
+    pub(super) fn begin(&self, request: EnvelopeId) -> Answer {
+        let key = StreamKey { session: self.0.session.id().clone(), in_reply_to: Some(request) };
+        let mut answer = Answer { conversation: self.clone(), number: 0, writer: StreamWriter::new(key) };
         let mut state = self.lock();
-        state.last += 1;
-        let number = state.last;
-        state.transcript.push_back(Said {
-            number,
-            message_id: message_id.clone(),
-            is_answer: true,
-            text: String::new(),
-            is_complete: false,
-            error: None,
-        });
-        let session_id = self.0.session.id().to_string();
-        let start = MessageStart { session_id, message_id: message_id.clone(), number };
-        self.tell(&mut state, &ChatEvent::MessageStart(start));
-        Answer { conversation: self.clone(), message_id, number, has_ended: false }
+        let entry = state.entry(answer.piece(""));
+        self.tell(&mut state, &entry);
+        answer.number = state.push(entry);
+        drop(state);
+        answer
     }
 
     /// Says anew what everything up to now amounts to.
@@ -178,29 +178,58 @@ impl Conversation {
         }
     }
 
-    fn publish(&self, state: &mut State, event: &ChatEvent) -> Result<(), SessionMisuse> {
-        let event = Payload::new(event).expect("an event is JSON");
-        self.0.session.publish(&event)?;
+    fn publish(&self, state: &mut State, entry: &Entry) -> Result<(), SessionMisuse> {
+        self.0.session.publish(&entry.envelope().write().expect("it holds nothing but texts"))?;
         state.published += 1;
         Ok(())
     }
 
     /// Publishes what is too small to be refused.
-    fn tell(&self, state: &mut State, event: &ChatEvent) {
-        if let Err(misuse) = self.publish(state, event) {
+    fn tell(&self, state: &mut State, entry: &Entry) {
+        if let Err(misuse) = self.publish(state, entry) {
             tell(&format!("nobody was told of an event: {misuse}"));
+        }
+    }
+
+    /// Says more of an answer, or its end.
+    fn stream(&self, stream: ChatStream) {
+        let mut state = self.lock();
+        state.extend(&stream);
+        let is_end = stream.end.is_some();
+        let entry = state.entry(stream);
+        self.tell(&mut state, &entry);
+        if is_end || state.published >= RENEWED_AFTER {
+            self.renew_under_lock(&mut state);
         }
     }
 }
 
 impl State {
-    fn of(&mut self, number: u64) -> Option<&mut Said> {
-        self.transcript.iter_mut().rev().find(|said| said.number == number)
+    /// A piece of an answer, in an envelope of its own.
+    fn entry(&mut self, stream: ChatStream) -> Entry {
+        let id = EnvelopeId::new(&self.ids.mint().to_string()).expect("a UUID is short");
+        Entry { id, at: now(), message: ChatMessage::Stream(stream) }
     }
 
-    fn remember(&mut self, message_id: String) {
-        self.known.insert(message_id.clone());
-        self.known_in_order.push_back(message_id);
+    /// Returns its number.
+    fn push(&mut self, entry: Entry) -> u64 {
+        self.transcript.push_back(entry);
+        self.last += 1;
+        self.last
+    }
+
+    /// Adds to what is kept of an answer.
+    fn extend(&mut self, more: &ChatStream) {
+        let answers = self.transcript.iter_mut().rev().filter_map(Entry::answer);
+        if let Some(answer) = answers.into_iter().find(|answer| answer.in_reply_to == more.in_reply_to) {
+            answer.delta.push_str(&more.delta);
+            answer.end.clone_from(&more.end);
+        }
+    }
+
+    fn remember(&mut self, id: EnvelopeId) {
+        self.known.insert(id.clone());
+        self.known_in_order.push_back(id);
         if self.known_in_order.len() > REMEMBERED {
             if let Some(oldest) = self.known_in_order.pop_front() {
                 self.known.remove(&oldest);
@@ -211,13 +240,24 @@ impl State {
     /// What everything up to now amounts to. What is too much goes for good, the oldest first.
     fn snapshot(&mut self) -> Payload {
         loop {
-            let transcript = Transcript { messages: self.transcript.iter().cloned().collect() };
-            let snapshot = Payload::new(&transcript).expect("a transcript is JSON");
+            let first = self.last + 1 - self.transcript.len() as u64;
+            let messages = self.transcript.iter().map(|entry| Written(entry.envelope())).collect();
+            let snapshot = Payload::new(&Transcript { first, messages }).expect("a transcript is JSON");
             if snapshot.len() <= MAX_SNAPSHOT || self.transcript.len() <= 1 {
                 return snapshot;
             }
             self.transcript.pop_front();
         }
+    }
+}
+
+impl Entry {
+    fn envelope(&self) -> Envelope {
+        Envelope::new(self.id.clone(), self.at.clone(), self.message.clone())
+    }
+
+    fn answer(&mut self) -> Option<&mut ChatStream> {
+        if let ChatMessage::Stream(answer) = &mut self.message { Some(answer) } else { None }
     }
 }
 
@@ -229,53 +269,33 @@ impl Answer {
 
     /// Says more.
     pub(super) fn say(&self, delta: &str) {
-        let mut state = self.conversation.lock();
-        if let Some(said) = state.of(self.number) {
-            said.text.push_str(delta);
-        }
-        self.stream(&mut state, delta, false, None);
-        if state.published >= RENEWED_AFTER {
-            self.conversation.renew_under_lock(&mut state);
-        }
+        self.conversation.stream(self.piece(delta));
     }
 
-    /// Ends it: completely, or with why it could not be completed.
-    pub(super) fn end(mut self, result: Result<(), String>) {
-        self.has_ended = true;
-        self.close(result.err());
+    /// Ends it.
+    pub(super) fn end(mut self, end: StreamEnd) {
+        self.close(end);
     }
 
-    fn close(&self, error: Option<String>) {
-        let mut state = self.conversation.lock();
-        if let Some(said) = state.of(self.number) {
-            said.is_complete = true;
-            said.error.clone_from(&error);
+    fn piece(&self, delta: &str) -> ChatStream {
+        self.writer.piece(delta).expect("it ends when it goes")
+    }
+
+    fn close(&mut self, end: StreamEnd) {
+        if let Some(end) = self.writer.end(end) {
+            self.conversation.stream(end);
         }
-        self.stream(&mut state, "", true, error);
-        self.conversation.renew_under_lock(&mut state);
-    }
-
-    fn stream(&self, state: &mut State, delta: &str, is_complete: bool, error: Option<String>) {
-        let stream = ChatStream {
-            session_id: self.conversation.0.session.id().to_string(),
-            message_id: self.message_id.clone(),
-            number: self.number,
-            delta: delta.to_owned(),
-            is_complete,
-            error,
-        };
-        self.conversation.tell(state, &ChatEvent::ChatStream(stream));
     }
 }
 
 impl Drop for Answer {
     fn drop(&mut self) {
-        if !self.has_ended {
-            self.close(Some("the agent was stopped before it was done".to_owned()));
-        }
+        self.close(StreamEnd::Interrupted);
     }
 }
 
-fn invalid(problem: String) -> ErrorObject {
-    ErrorObject::new(ErrorObject::INVALID_PARAMS, problem)
+/// The time by the calendar.
+pub(super) fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_unix_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

@@ -9,10 +9,10 @@ use reattach_tokio::core::permission::DialogMisuse;
 use reattach_tokio::core::permission::Removed;
 use reattach_tokio::core::permission::Status;
 
-/// The questions that were shown here, and what was answered here.
+/// What was answered here.
 #[derive(Debug, Default)]
 pub(super) struct Questions {
-    shown: BTreeMap<PermissionId, Option<Choice>>,
+    answered: BTreeMap<PermissionId, Choice>,
 }
 
 /// Why something was not answered.
@@ -30,15 +30,10 @@ pub(super) enum Unanswerable {
 
 impl Questions {
     /// A dialog is new, or has changed. Returns what to say about it.
-    pub(super) fn on_dialog(&mut self, watch: &SessionWatch, id: &PermissionId) -> Option<String> {
-        let dialog = watch.dialogs().get(id)?;
-        let is_new = !self.shown.contains_key(id);
-        if is_new {
-            self.shown.insert(id.clone(), None);
-        }
-        match &dialog.status {
-            Status::Pending if is_new => Some(question(watch, id)),
-            Status::Pending | Status::Sending { .. } => None,
+    pub(super) fn on_dialog(watch: &SessionWatch, id: &PermissionId) -> Option<String> {
+        match &watch.dialogs().get(id)?.status {
+            Status::Pending => Some(question(watch, id)),
+            Status::Sending { .. } => None,
             Status::Retrying { retry, .. } => {
                 Some(format!("{id}: no confirmation; the answer is sent again ({retry})"))
             }
@@ -48,8 +43,7 @@ impl Questions {
 
     /// A dialog is no longer there. Returns what to say about it.
     pub(super) fn on_removed(&mut self, me: &str, id: &PermissionId, why: &Removed) -> String {
-        let answered = self.shown.remove(id).flatten();
-        let own = answered.as_ref().map(|choice| done(choice.is_allow()));
+        let own = self.answered.remove(id).map(|choice| done(choice.is_allow()));
         match (why, own) {
             (Removed::Confirmed(choice), _) => format!("{id}: {} by you", done(choice.is_allow())),
             (Removed::Decided { is_allowed, by }, own) => {
@@ -86,7 +80,7 @@ impl Questions {
             (several, _) => return Err(Unanswerable::Which(several.iter().map(ToString::to_string).collect())),
         };
         watch.answer(&id, choice.clone()).map_err(Unanswerable::Misuse)?;
-        self.shown.insert(id, Some(choice));
+        self.answered.insert(id, choice);
         Ok(())
     }
 

@@ -7,58 +7,42 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use reattach_tokio::core::id::ConnectionKey;
-use reattach_tokio::core::id::Epoch;
+use reattach_tokio::core::id::MessageId;
 use reattach_tokio::core::id::SessionId;
 use reattach_tokio::core::session::Cursor;
-use reattach_tokio::core::session::Offset;
-use reattach_tokio::core::session::WatchFrom;
 use serde::Deserialize;
+use serde::Deserializer;
 use serde::Serialize;
+use serde::Serializer;
+use serde::de::Error as _;
 
-use crate::chat::seen::Seen;
+use crate::chat::seen::Shown;
 
 /// What is kept.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Memory {
-    pub(super) session: String,
+    session: SessionId,
     /// The connection's key: whoever has it is this client.
-    key: Secret,
+    #[serde(serialize_with = "reveal", deserialize_with = "conceal")]
+    pub(super) key: ConnectionKey,
     /// Up to where the session was seen.
-    cursor: Option<Place>,
-    pub(super) seen: Seen,
+    pub(super) seen: Option<Cursor>,
+    pub(super) shown: Shown,
     /// What was typed and has no outcome yet.
     pub(super) unsettled: Vec<Typed>,
     /// What was taken and is not answered yet.
-    pub(super) unanswered: Vec<String>,
+    pub(super) unanswered: Vec<Typed>,
 }
 
 /// Something that was typed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Typed {
-    pub(super) message_id: String,
+    pub(super) message_id: MessageId,
     pub(super) message: String,
-    /// In which life of the session it may have been taken, where it was sent.
-    pub(super) epoch: Option<String>,
-    /// Whether the end of its answer was heard.
-    #[serde(default)]
-    pub(super) is_answered: bool,
-}
-
-#[derive(Clone, Serialize, Deserialize)]
-struct Secret(String);
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Secret")
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Place {
-    epoch: String,
-    offset: u64,
+    /// Up to where the session was seen when it was sent, where it was: in that life of it, it may have been taken.
+    pub(super) sent: Option<Cursor>,
 }
 
 /// Why a file is of no use.
@@ -69,17 +53,17 @@ pub enum Forgotten {
     /// It holds something else.
     Nonsense(String),
     /// It is of another session.
-    OtherSession(String),
+    OtherSession(SessionId),
 }
 
 impl Memory {
     /// Nothing is known yet.
     pub(super) fn new(session: &SessionId) -> Self {
         Self {
-            session: session.to_string(),
-            key: Secret(reattach_tokio::connection_key().reveal()),
-            cursor: None,
-            seen: Seen::default(),
+            session: session.clone(),
+            key: reattach_tokio::connection_key(),
+            seen: None,
+            shown: Shown::default(),
             unsettled: Vec::new(),
             unanswered: Vec::new(),
         }
@@ -93,11 +77,9 @@ impl Memory {
             Err(error) => return Err(Forgotten::Io(error)),
         };
         let memory: Self = serde_json::from_str(&text).map_err(|error| Forgotten::Nonsense(error.to_string()))?;
-        if memory.session != session.as_str() {
+        if memory.session != *session {
             return Err(Forgotten::OtherSession(memory.session));
         }
-        memory.key()?;
-        memory.from()?;
         Ok(memory)
     }
 
@@ -114,31 +96,14 @@ impl Memory {
         options.open(&beside)?.write_all(text.as_bytes())?;
         fs::rename(&beside, path)
     }
+}
 
-    /// The connection's key.
-    pub(super) fn key(&self) -> Result<ConnectionKey, Forgotten> {
-        self.key.0.parse().map_err(|error| Forgotten::Nonsense(format!("its key: {error}")))
-    }
+fn reveal<S: Serializer>(key: &ConnectionKey, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&key.reveal())
+}
 
-    /// From where the session is watched.
-    pub(super) fn from(&self) -> Result<WatchFrom, Forgotten> {
-        let Some(Place { epoch, offset }) = &self.cursor else { return Ok(WatchFrom::Start) };
-        let epoch: Epoch = epoch.parse().map_err(|error| Forgotten::Nonsense(format!("its place: {error}")))?;
-        let offset = Offset::new(*offset).ok_or_else(|| Forgotten::Nonsense("its place".to_owned()))?;
-        Ok(WatchFrom::After(Cursor { epoch, offset }))
-    }
-
-    /// The life of the session that was seen.
-    pub(super) fn epoch(&self) -> Option<&str> {
-        self.cursor.as_ref().map(|place| place.epoch.as_str())
-    }
-
-    /// The session was seen up to here.
-    pub(super) fn move_to(&mut self, position: WatchFrom) {
-        if let WatchFrom::After(Cursor { epoch, offset }) = position {
-            self.cursor = Some(Place { epoch: epoch.to_string(), offset: offset.get() });
-        }
-    }
+fn conceal<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ConnectionKey, D::Error> {
+    String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
 }
 
 impl std::fmt::Display for Forgotten {

@@ -11,6 +11,7 @@ mod talk;
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -176,14 +177,14 @@ pub async fn run(options: &Options) -> Result<Left, Failed> {
         Some(path) => Memory::load(path, &options.session).map_err(|why| Failed::State { path: path.clone(), why })?,
         None => Memory::new(&options.session),
     };
-    let unusable = |why| Failed::State { path: options.state.clone().unwrap_or_default(), why };
-    let (key, from) = (memory.key().map_err(unusable)?, memory.from().map_err(unusable)?);
+    let from = memory.seen.map_or(WatchFrom::Start, WatchFrom::After);
     // Two that share a file must not go on apart: what each would keep there is the other's loss.
-    let config = options.dialling.config(OnSuperseded::Stop)?.with_key(key);
-    let client = Client::start(options.runtime.get(), &options.dialling.url, config)
+    let config = options.dialling.config(OnSuperseded::Stop)?.with_key(memory.key);
+    let runtime = options.runtime.get();
+    let client = Client::start(Arc::clone(&runtime), &options.dialling.url, config)
         .map_err(|error| Failed::Usage(Misdialled::Url(error)))?;
     let watch = client.watch_session(options.session.clone(), from).expect("nobody else watches with this client");
     let lines = stdin::lines(link::Config::default().max_payload);
-    let talk = Talk::new(client, watch, memory, options.state.clone(), Duration::from_secs(options.patience));
+    let talk = Talk::new(client, runtime, watch, memory, options.state.clone(), Duration::from_secs(options.patience));
     talk.run(lines, from != WatchFrom::Start).await
 }

@@ -7,7 +7,13 @@
 use std::time::Duration;
 
 use reattach_tokio::Client;
+use reattach_tokio::core::error::ApiMisuse;
+use reattach_tokio::core::id::Code;
+use reattach_tokio::core::id::Epoch;
+use reattach_tokio::core::id::MessageId;
 use reattach_tokio::core::outcome::NotDelivered;
+use reattach_tokio::core::outcome::Outcome;
+use reattach_tokio::core::outcome::Unknown;
 use reattach_tokio::core::rpc::Call;
 use reattach_tokio::core::rpc::Failure;
 use reattach_tokio::core::rpc::RpcMisuse;
@@ -19,6 +25,7 @@ use tokio::time::Instant;
 use tokio::time::timeout_at;
 
 use crate::chat::memory::Typed;
+use crate::chat::seen::request;
 use crate::messages::ANOTHER_LIFE;
 use crate::messages::SEND;
 use crate::messages::Send;
@@ -30,53 +37,42 @@ const NO_ROOM: Duration = Duration::from_millis(50);
 /// How many messages may wait.
 const WAITING: usize = 256;
 
-/// What became of a message.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
-    /// The agent has taken it.
-    Delivered,
-    /// It has not, and will not.
-    NotDelivered(String),
-    /// Nobody can tell.
-    Unknown(String),
-}
-
 /// The way to the agent.
 #[derive(Debug)]
 pub(super) struct Outbox {
     /// What goes in: messages, and the life of the session. Nothing once it has ended.
     open: Option<Open>,
-    fates: mpsc::Receiver<(String, Fate)>,
+    outcomes: mpsc::Receiver<(MessageId, Outcome)>,
     task: JoinHandle<()>,
 }
 
 #[derive(Debug)]
 struct Open {
     typed: mpsc::Sender<(Typed, Instant)>,
-    epochs: watch::Sender<Option<String>>,
+    epochs: watch::Sender<Option<Epoch>>,
 }
 
 struct Delivering {
     client: Client,
-    epochs: watch::Receiver<Option<String>>,
+    epochs: watch::Receiver<Option<Epoch>>,
 }
 
 impl Outbox {
     pub(super) fn new(client: Client) -> Self {
         let (typed, mut waiting) = mpsc::channel::<(Typed, Instant)>(WAITING);
-        let (tell, fates) = mpsc::channel(WAITING);
+        let (tell, outcomes) = mpsc::channel(WAITING);
         let (epochs, seen) = watch::channel(None);
         let mut delivering = Delivering { client, epochs: seen };
         let task = tokio::spawn(async move {
             while let Some((typed, at)) = waiting.recv().await {
-                let message_id = typed.message_id.clone();
-                let fate = delivering.deliver(typed, at + PATIENCE).await;
-                if tell.send((message_id, fate)).await.is_err() {
+                let message_id = typed.message_id;
+                let outcome = delivering.deliver(typed, at + PATIENCE).await;
+                if tell.send((message_id, outcome)).await.is_err() {
                     return;
                 }
             }
         });
-        Self { open: Some(Open { typed, epochs }), fates, task }
+        Self { open: Some(Open { typed, epochs }), outcomes, task }
     }
 
     /// Has a message sent. Returns whether there was room.
@@ -85,20 +81,14 @@ impl Outbox {
     }
 
     /// The session is in this life.
-    pub(super) fn on_epoch(&self, epoch: Option<&str>) {
+    pub(super) fn on_epoch(&self, epoch: Option<Epoch>) {
         let Some(Open { epochs, .. }) = &self.open else { return };
-        epochs.send_if_modified(|known| {
-            let is_new = known.as_deref() != epoch;
-            if is_new {
-                *known = epoch.map(str::to_owned);
-            }
-            is_new
-        });
+        epochs.send_if_modified(|known| std::mem::replace(known, epoch) != epoch);
     }
 
     /// What became of the next message. Cancel-safe.
-    pub(super) async fn next(&mut self) -> Option<(String, Fate)> {
-        self.fates.recv().await
+    pub(super) async fn next(&mut self) -> Option<(MessageId, Outcome)> {
+        self.outcomes.recv().await
     }
 
     /// Nothing more can be sent, for the client has ended or is about to. [`Outbox::next`] says what became of the rest, and then
@@ -115,56 +105,64 @@ impl Outbox {
 }
 
 impl Delivering {
-    async fn deliver(&mut self, typed: Typed, deadline: Instant) -> Fate {
-        let Typed { message_id, message, epoch, .. } = typed;
+    async fn deliver(&mut self, typed: Typed, deadline: Instant) -> Outcome {
+        let Typed { message_id, message, sent, .. } = typed;
         // In which life it may have been taken, and why that is not known.
-        let mut doubt = epoch.map(|epoch| (epoch, "this client stopped before it was known".to_owned()));
+        let mut doubt = sent.map(|sent| (sent.epoch, Unknown::Restored));
         let mut refused_in = None;
         loop {
-            let epoch = match timeout_at(deadline, self.another_life_than(refused_in.as_deref())).await {
+            let epoch = match timeout_at(deadline, self.another_life_than(refused_in)).await {
                 Ok(Some(epoch)) => epoch,
-                Ok(None) => return undelivered(doubt, "the connection has ended"),
-                Err(_) => return undelivered(doubt, "the agent could not be reached in time"),
+                Ok(None) => return undelivered(doubt, NotDelivered::Closed),
+                Err(_) => return undelivered(doubt, NotDelivered::Deadline),
             };
-            if let Some((_, why)) = doubt.as_ref().filter(|(life, _)| *life != epoch) {
-                return Fate::Unknown(format!("the session began anew; {why}"));
+            if let Some((_, reason)) = doubt.filter(|(life, _)| *life != epoch) {
+                return Outcome::Unknown { reason };
             }
-            let send = Send { message: message.clone(), message_id: message_id.clone(), epoch: Some(epoch.clone()) };
+            let send = Send { message: message.clone(), message_id: request(message_id), epoch: Some(epoch) };
             let response = match call(&send, deadline).and_then(|call| self.client.call(call)) {
                 Ok(response) => response,
                 Err(RpcMisuse::TooManyPending { .. } | RpcMisuse::QueueFull) => {
                     tokio::time::sleep(NO_ROOM).await;
                     continue;
                 }
-                Err(misuse) => return undelivered(doubt, &misuse.to_string()),
+                Err(RpcMisuse::TooLarge { .. }) => return undelivered(doubt, NotDelivered::TooLarge),
+                Err(_) => return undelivered(doubt, NotDelivered::Closed),
             };
             let failure = match response.await {
-                Ok(_) => return Fate::Delivered,
+                Ok(_) => return Outcome::Delivered,
                 Err(error) => error.failure,
             };
             match failure {
                 Failure::Refused(error) if error.code == ANOTHER_LIFE => refused_in = Some(epoch),
                 // What was taken before is not refused.
-                Failure::Refused(error) => return Fate::NotDelivered(error.message),
-                Failure::NotDelivered(why) if is_worth_another(why) => {}
-                failure @ (Failure::NotDelivered(_) | Failure::Rejected { .. } | Failure::NotSent(_)) => {
-                    return undelivered(doubt, &failure.to_string());
+                Failure::Refused(error) => {
+                    let code = Code::new(&error.code.to_string()).expect("a number is a code");
+                    return Outcome::Rejected { code, reason: error.message };
                 }
-                failure @ (Failure::Unknown(_) | Failure::EpochEnded) => doubt = Some((epoch, failure.to_string())),
-                failure @ (Failure::TimedOut { .. }
+                Failure::NotDelivered(reason) if is_worth_another(reason) => {}
+                Failure::NotDelivered(reason) => return undelivered(doubt, reason),
+                Failure::NotSent(ApiMisuse::TooLarge { .. }) => return undelivered(doubt, NotDelivered::TooLarge),
+                Failure::NotSent(_) => return undelivered(doubt, NotDelivered::Closed),
+                Failure::Unknown(reason) => doubt = Some((epoch, reason)),
+                Failure::EpochEnded => doubt = Some((epoch, Unknown::InHands)),
+                Failure::Ended { .. } => return Outcome::Unknown { reason: Unknown::EpochEnded },
+                Failure::Rejected { code } if doubt.is_none() => {
+                    return Outcome::Rejected { code, reason: String::new() };
+                }
+                Failure::Rejected { .. }
+                | Failure::TimedOut { .. }
                 | Failure::Idle { .. }
                 | Failure::Cancelled
-                | Failure::Ended { .. }
                 | Failure::BadResponse { .. }
-                | _) => return Fate::Unknown(failure.to_string()),
+                | _ => return Outcome::Unknown { reason: Unknown::Abandoned },
             }
         }
     }
 
     /// The life that the session is in, once it is known and is another one. `None` once nobody says any more.
-    async fn another_life_than(&mut self, refused_in: Option<&str>) -> Option<String> {
-        let is_another = |epoch: &Option<String>| epoch.is_some() && epoch.as_deref() != refused_in;
-        self.epochs.wait_for(is_another).await.ok()?.clone()
+    async fn another_life_than(&mut self, refused_in: Option<Epoch>) -> Option<Epoch> {
+        *self.epochs.wait_for(|epoch| epoch.is_some() && *epoch != refused_in).await.ok()?
     }
 }
 
@@ -174,14 +172,14 @@ fn call(send: &Send, deadline: Instant) -> Result<Call, RpcMisuse> {
 }
 
 /// Whether the server lost its state before it came to a message: there may be another state by now.
-const fn is_worth_another(why: NotDelivered) -> bool {
-    matches!(why, NotDelivered::Forgotten | NotDelivered::Expired | NotDelivered::Shutdown)
+const fn is_worth_another(reason: NotDelivered) -> bool {
+    matches!(reason, NotDelivered::Forgotten | NotDelivered::Expired | NotDelivered::Shutdown)
 }
 
 /// This time it was certainly not taken.
-fn undelivered(doubt: Option<(String, String)>, problem: &str) -> Fate {
+fn undelivered(doubt: Option<(Epoch, Unknown)>, reason: NotDelivered) -> Outcome {
     match doubt {
-        Some((_, why)) => Fate::Unknown(format!("{why}; sent again, {problem}")),
-        None => Fate::NotDelivered(problem.to_owned()),
+        Some((_, reason)) => Outcome::Unknown { reason },
+        None => Outcome::NotDelivered { reason },
     }
 }

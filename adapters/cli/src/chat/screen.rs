@@ -4,8 +4,14 @@
 use std::io;
 use std::io::IsTerminal as _;
 use std::io::Write as _;
+use std::time::Duration;
 
 use console::Term;
+use reattach_tokio::core::chat::Ended;
+use reattach_tokio::core::messages::EnvelopeId;
+use reattach_tokio::core::messages::StreamEnd;
+use reattach_tokio::core::view::SendError;
+use reattach_tokio::core::view::SessionView;
 
 use crate::chat::seen::Show;
 use crate::connect::tell;
@@ -46,24 +52,23 @@ impl Screen {
     }
 
     /// Shows more of the conversation. `is_own` says which messages were typed here.
-    pub(super) fn show(&mut self, show: &[Show], is_own: impl Fn(&str) -> bool) -> io::Result<()> {
+    pub(super) fn show(&mut self, show: &[Show], is_own: impl Fn(&EnvelopeId) -> bool) -> io::Result<()> {
         let mut text = String::new();
         for show in show {
             match show {
-                Show::Said { message_id, .. } if self.is_echoed && is_own(message_id) => {}
+                Show::Said { id, .. } if self.is_echoed && is_own(id) => {}
                 Show::Said { message, .. } => {
                     for line in message.lines() {
                         text.push_str(&format!("> {line}\n"));
                     }
                 }
                 Show::Text(more) => text.push_str(more),
-                Show::End { is_in_line, error, .. } => {
+                Show::End { is_in_line, ended, .. } => {
                     text.push_str(if *is_in_line { "\n" } else { "" });
-                    if let Some(error) = error {
-                        text.push_str(&format!("! {error}\n"));
+                    if let Some(problem) = problem(ended) {
+                        text.push_str(&format!("! {problem}\n"));
                     }
                 }
-                Show::Lost { is_in_line, .. } => text.push_str(if *is_in_line { "\n" } else { "" }),
                 Show::Skipped(_) => {}
             }
         }
@@ -144,6 +149,39 @@ fn write(text: &str) {
     _ = terminal.write_all(text.as_bytes()).and_then(|()| terminal.flush());
 }
 
+/// How it stands with the session, behind how it stands with the connection.
+pub(super) fn details(view: &SessionView<'_>, latency: Option<Duration>, waiting: usize) -> String {
+    let SessionView { running, send_errors, dialogs, .. } = view;
+    let mut details = String::new();
+    if let Some(latency) = latency {
+        details.push_str(&format!(", {:.0} ms", latency.as_secs_f64() * 1_000.0));
+    }
+    if *running {
+        details.push_str(", working");
+    }
+    if waiting > 0 {
+        details.push_str(&format!(", {waiting} to be delivered"));
+    }
+    if *dialogs > 0 {
+        details
+            .push_str(&format!(", {dialogs} open {} (/dialogs)", if *dialogs == 1 { "question" } else { "questions" }));
+    }
+    if let Some(SendError { problem, .. }) = send_errors.last() {
+        details.push_str(&format!(", {} not sent: {problem}", send_errors.len()));
+    }
+    details
+}
+
+/// Why an answer is not complete, where its writer says so or nothing more of it is shown.
+fn problem(ended: &Ended) -> Option<&str> {
+    match ended {
+        Ended::Told(StreamEnd::Failed { error }) => Some(error),
+        Ended::Told(StreamEnd::Interrupted) => Some("the agent was stopped before it was done"),
+        Ended::TooLong => Some("the rest of it is too long"),
+        Ended::Told(StreamEnd::Complete) | Ended::Lost => None,
+    }
+}
+
 /// A text without what a terminal would take for a command.
 fn visible(text: &str) -> String {
     let is_plain = |c: char| !c.is_control() || c == '\n' || c == '\t';
@@ -152,7 +190,37 @@ fn visible(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use reattach_tokio::core::id::MessageIds;
+    use reattach_tokio::core::id::SessionId;
+    use reattach_tokio::core::outcome::Failure;
+    use reattach_tokio::core::outcome::NotDelivered;
+    use reattach_tokio::core::outcome::Outcome;
+    use reattach_tokio::core::outcome::SendFailed;
+    use reattach_tokio::core::time::Instant;
+    use reattach_tokio::core::view::SessionViews;
+    use reattach_tokio::core::view::ViewConfig;
+
     use super::*;
+
+    #[test]
+    fn how_it_stands_is_what_the_view_says() {
+        let (now, session) = (Instant::ZERO, SessionId::new("s").unwrap());
+        let mut views = SessionViews::new(ViewConfig::default(), now);
+        let mut ids = MessageIds::new(&[1; 16]);
+        let (first, second) = (ids.mint(), ids.mint());
+        views.handle_accepted(first, &session, now);
+        let offline = ", 1 to be delivered, 1 not sent: Not connected. Message will be sent when reconnected.";
+        assert_eq!(details(&views.view(&session), None, 1), offline);
+        views.handle_attached(true);
+        views.handle_delivered(first);
+        views.handle_accepted(second, &session, now);
+        let latency = Some(Duration::from_millis(12));
+        assert_eq!(details(&views.view(&session), latency, 1), ", 12 ms, working, 1 to be delivered");
+        let failure = Failure::ForGood(Outcome::NotDelivered { reason: NotDelivered::Deadline });
+        views.handle_send_failed(&SendFailed { id: second, failure });
+        let failed = ", 1 not sent: Message not delivered: its deadline passed first. Send it again.";
+        assert_eq!(details(&views.view(&session), None, 0), failed);
+    }
 
     #[test]
     fn a_terminal_gets_no_commands_from_the_other_side() {

@@ -4,15 +4,25 @@ use std::collections::BTreeSet;
 use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use reattach_tokio::Client;
 use reattach_tokio::ConnectionState;
 use reattach_tokio::SessionWatch;
-use reattach_tokio::core::hub::Ended;
+use reattach_tokio::core::chat::Ended;
+use reattach_tokio::core::hub;
 use reattach_tokio::core::hub::WatcherEvent;
+use reattach_tokio::core::id::MessageId;
 use reattach_tokio::core::id::MessageIds;
 use reattach_tokio::core::messages::Choice;
+use reattach_tokio::core::messages::EnvelopeId;
+use reattach_tokio::core::outcome::Failure;
+use reattach_tokio::core::outcome::Outcome;
+use reattach_tokio::core::outcome::SendFailed;
+use reattach_tokio::core::session::WatchFrom;
+use reattach_tokio::core::view::SendError;
+use reattach_tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio::time::sleep_until;
@@ -25,28 +35,32 @@ use crate::chat::input;
 use crate::chat::input::Input;
 use crate::chat::memory::Memory;
 use crate::chat::memory::Typed;
-use crate::chat::outbox::Fate;
 use crate::chat::outbox::Outbox;
+use crate::chat::screen;
 use crate::chat::screen::Screen;
+use crate::chat::seen::Seen;
 use crate::chat::seen::Show;
+use crate::chat::seen::request;
 use crate::dial;
 use crate::listen::told_to_stop;
-use crate::messages::ChatEvent;
 use crate::messages::Transcript;
 use crate::stdin::Line;
 
 /// A conversation.
 pub(super) struct Talk {
     client: Client,
+    /// Whose clock the views go by.
+    runtime: Arc<dyn Runtime>,
     watch: SessionWatch,
     outbox: Outbox,
     screen: Screen,
     questions: Questions,
+    seen: Seen,
     memory: Memory,
     path: Option<PathBuf>,
     ids: MessageIds,
     /// What was typed in this run.
-    own: BTreeSet<String>,
+    own: BTreeSet<EnvelopeId>,
     /// The last of them that were not delivered, or of which nobody can tell: they can be sent again as they were.
     failed: VecDeque<Typed>,
     tally: Tally,
@@ -79,6 +93,7 @@ const TICK: Duration = Duration::from_millis(500);
 impl Talk {
     pub(super) fn new(
         client: Client,
+        runtime: Arc<dyn Runtime>,
         watch: SessionWatch,
         memory: Memory,
         path: Option<PathBuf>,
@@ -86,7 +101,9 @@ impl Talk {
     ) -> Self {
         Self {
             outbox: Outbox::new(client.clone()),
+            seen: Seen::new(watch.session().clone(), memory.shown.clone(), runtime.now()),
             client,
+            runtime,
             watch,
             screen: Screen::new(),
             questions: Questions::default(),
@@ -108,8 +125,10 @@ impl Talk {
             self.screen.tell("going on where this client stopped");
         }
         for typed in self.memory.unsettled.clone() {
+            self.seen.views.handle_accepted(typed.message_id, self.watch.session(), self.runtime.now());
             self.outbox.send(typed);
         }
+        self.await_answers();
         let leave = self.go_on(lines).await;
         self.leave(leave).await
     }
@@ -131,7 +150,7 @@ impl Talk {
             let left = tokio::select! {
                 event = self.watch.next() => match event {
                     Some(event) => self.on_event(event),
-                    None => Err(Leave::Failed(Failed::Session(Ended::Closed))),
+                    None => Err(Leave::Failed(Failed::Session(hub::Ended::Closed))),
                 },
                 line = lines.recv(), if has_input => match line {
                     Some(Line::Text(line)) => self.on_line(&line),
@@ -142,7 +161,7 @@ impl Talk {
                         Ok(())
                     }
                 },
-                Some((message_id, fate)) = self.outbox.next() => self.on_fate(&message_id, fate),
+                Some((message_id, outcome)) = self.outbox.next() => self.on_outcome(message_id, outcome),
                 told = &mut stop => Err(told.map_or_else(|error| Leave::Failed(Failed::Io(error)), |()| Leave::Interrupted)),
                 () = states.changed() => Ok(()),
                 _ = tick.tick(), if self.screen.has_row() => Ok(()),
@@ -159,29 +178,27 @@ impl Talk {
 
     /// Whether nothing is left to be waited for.
     fn has_all(&self) -> bool {
-        let is_answered = self.memory.unanswered.is_empty() && !self.memory.seen.is_answering();
+        let is_answered = self.memory.unanswered.is_empty() && !self.seen.is_answering();
         self.is_current && is_answered && self.memory.unsettled.is_empty()
     }
 
     fn on_event(&mut self, event: WatcherEvent) -> Result<(), Leave> {
         self.heard = Instant::now();
-        let mut show = Vec::new();
-        self.follow(&mut show);
+        let now = self.runtime.now();
+        let mut show = self.follow();
         match event {
             WatcherEvent::Snapshot(snapshot) => match snapshot.parse::<Transcript>() {
-                Ok(transcript) => self.memory.seen.on_snapshot(transcript, &mut show),
+                Ok(transcript) => show.extend(self.seen.on_snapshot(transcript, now)),
                 Err(error) => self.screen.tell(&format!("what was said before cannot be read: {error}")),
             },
-            // A later version may say more than this one knows.
-            WatcherEvent::Event(_, event) => {
-                if let Ok(event) = event.parse::<ChatEvent>() {
-                    self.memory.seen.on_event(event, &mut show);
-                }
+            WatcherEvent::Event(_, event) => show.extend(self.seen.on_event(&event, now)),
+            WatcherEvent::Missed { .. } => {
+                self.screen.tell("some of what was said is lost");
+                show.extend(self.seen.on_missed());
             }
-            WatcherEvent::Missed { .. } => self.screen.tell("some of what was said is lost"),
             WatcherEvent::UpToDate => self.is_current = true,
             WatcherEvent::Dialog(id) => {
-                if let Some(line) = self.questions.on_dialog(&self.watch, &id) {
+                if let Some(line) = Questions::on_dialog(&self.watch, &id) {
                     self.screen.tell(&line);
                 }
             }
@@ -203,39 +220,45 @@ impl Talk {
     }
 
     /// Takes in up to where the session was seen, and whether it began anew.
-    fn follow(&mut self, show: &mut Vec<Show>) {
-        let before = self.memory.epoch().map(str::to_owned);
-        self.memory.move_to(self.watch.position());
-        if before.is_some() && before.as_deref() != self.memory.epoch() {
-            self.screen.tell("the session began anew: the agent has lost what was said before");
-            self.memory.seen.begin_anew(show);
-            for message_id in std::mem::take(&mut self.memory.unanswered) {
-                self.tally.unanswered += 1;
-                self.screen.tell(&format!("{}: nobody can tell whether it was done", short(&message_id)));
-            }
+    fn follow(&mut self) -> Vec<Show> {
+        let WatchFrom::After(cursor) = self.watch.position() else { return Vec::new() };
+        if self.memory.seen.replace(cursor).is_none_or(|before| before.epoch == cursor.epoch) {
+            return Vec::new();
         }
+        self.screen.tell("the session began anew: the agent has lost what was said before");
+        for typed in std::mem::take(&mut self.memory.unanswered) {
+            self.tally.unanswered += 1;
+            self.screen.tell(&format!("{}: nobody can tell whether it was done", short(typed.message_id)));
+        }
+        self.seen.begin_anew()
     }
 
     fn show(&mut self, show: &[Show]) -> Result<(), Leave> {
-        self.screen.show(show, |message_id| self.own.contains(message_id)).map_err(left_by)?;
+        self.screen.show(show, |id| self.own.contains(id)).map_err(left_by)?;
         for show in show {
             match show {
-                Show::End { message_id, .. } => self.on_answered(message_id),
-                Show::Lost { .. } => self.screen.tell("the rest of this answer is lost"),
+                Show::End { ended: Ended::Lost, .. } => self.screen.tell("the rest of this answer is lost"),
                 Show::Skipped(count) => self.screen.tell(&format!("{count} earlier messages are not kept any more")),
-                Show::Said { .. } | Show::Text(_) => {}
+                Show::Said { .. } | Show::Text(_) | Show::End { .. } => {}
             }
         }
-        self.outbox.on_epoch(self.memory.epoch().filter(|_| self.is_current));
+        self.settle()?;
+        self.outbox.on_epoch(self.memory.seen.filter(|_| self.is_current).map(|seen| seen.epoch));
         self.save()
     }
 
-    /// The end of an answer was heard. That a message was taken may be known only later.
-    fn on_answered(&mut self, message_id: &str) {
-        self.memory.unanswered.retain(|own| own != message_id);
-        for typed in self.memory.unsettled.iter_mut().chain(&mut self.failed) {
-            typed.is_answered |= typed.message_id == message_id;
-        }
+    /// What was typed here was taken where the session tells of it, whatever comes back for it.
+    fn settle(&mut self) -> Result<(), Leave> {
+        let is_taken = |typed: &&Typed| self.seen.answer_to(typed.message_id).is_some();
+        let taken: Vec<_> = self.memory.unsettled.iter().filter(is_taken).map(|typed| typed.message_id).collect();
+        self.await_answers();
+        taken.into_iter().try_for_each(|id| self.on_outcome(id, Outcome::Delivered))
+    }
+
+    /// What was taken is answered once its answer has ended.
+    fn await_answers(&mut self) {
+        let Self { seen, memory, .. } = self;
+        memory.unanswered.retain(|typed| seen.awaits_answer_to(typed.message_id));
     }
 
     fn on_line(&mut self, line: &str) -> Result<(), Leave> {
@@ -249,8 +272,8 @@ impl Talk {
         match input {
             Input::Nothing => {}
             Input::Say(message) => {
-                let message_id = self.ids.mint().to_string();
-                self.send(Typed { message_id, message, epoch: None, is_answered: false });
+                let message_id = self.ids.mint();
+                self.send(Typed { message_id, message, sent: None });
                 return self.save();
             }
             Input::Allow(named) => self.answer(named.as_deref(), Choice::Allow { updated_input: None }),
@@ -263,7 +286,7 @@ impl Talk {
                 self.screen.tell(&if open.is_empty() { "no question is open".to_owned() } else { open.join("\n") });
             }
             Input::Retry(named) => {
-                let at = self.failed.iter().position(|typed| typed.message_id.ends_with(&named));
+                let at = self.failed.iter().position(|typed| typed.message_id.to_string().ends_with(&named));
                 let Some(typed) = at.and_then(|at| self.failed.remove(at)) else {
                     self.screen.tell(&format!("no message that can be sent again is called {named}"));
                     return Ok(());
@@ -282,10 +305,16 @@ impl Talk {
     }
 
     fn send(&mut self, typed: Typed) {
+        let (id, session) = (typed.message_id, self.watch.session());
         if self.outbox.send(typed.clone()) {
-            self.own.insert(typed.message_id.clone());
+            self.seen.views.handle_accepted(id, session, self.runtime.now());
+            if let Some(SendError { problem, .. }) = self.seen.views.error_of(id) {
+                self.screen.tell(&format!("{}: {problem}", short(id)));
+            }
+            self.own.insert(request(id));
             self.memory.unsettled.push(typed);
         } else {
+            self.seen.views.handle_refused(session);
             self.tally.failed += 1;
             self.screen.tell(&format!("not delivered: too many messages wait: {}", typed.message));
         }
@@ -297,42 +326,36 @@ impl Talk {
         }
     }
 
-    fn on_fate(&mut self, message_id: &str, fate: Fate) -> Result<(), Leave> {
+    fn on_outcome(&mut self, message_id: MessageId, outcome: Outcome) -> Result<(), Leave> {
         self.heard = Instant::now();
         let Some(at) = self.memory.unsettled.iter().position(|typed| typed.message_id == message_id) else {
             return Ok(());
         };
         let typed = self.memory.unsettled.remove(at);
         let id = short(message_id);
-        match fate {
-            Fate::Delivered => {
+        let why = match &outcome {
+            Outcome::Delivered => {
                 self.tally.delivered += 1;
                 self.screen.tell(&format!("{id}: delivered"));
-                if !typed.is_answered {
-                    self.memory.unanswered.push(typed.message_id);
-                }
+                self.seen.views.handle_delivered(message_id);
+                self.memory.unanswered.push(typed);
+                self.await_answers();
+                return self.save();
             }
-            Fate::NotDelivered(why) => {
-                self.tally.failed += 1;
-                self.screen
-                    .tell(&format!("{id}: not delivered: {why}: {} (/retry {id} sends it again)", typed.message));
-                self.keep(typed);
-            }
-            Fate::Unknown(why) => {
-                self.tally.unknown += 1;
-                self.screen.tell(&format!("{id}: unknown: {why}: {} (/retry {id} sends it again)", typed.message));
-                self.keep(typed);
-            }
-        }
-        self.save()
-    }
-
-    /// Keeps a message that may be sent again. Whoever does that with one of which nobody can tell knows that it may be done twice.
-    fn keep(&mut self, typed: Typed) {
+            Outcome::Rejected { reason, .. } => format!("not delivered: {reason}"),
+            Outcome::NotDelivered { .. } | Outcome::Unknown { .. } => outcome.to_string(),
+        };
+        let is_unknown = matches!(outcome, Outcome::Unknown { .. });
+        *(if is_unknown { &mut self.tally.unknown } else { &mut self.tally.failed }) += 1;
+        self.screen.tell(&format!("{id}: {why}: {} (/retry {id} sends it again)", typed.message));
+        let failure = Failure::ForGood(outcome);
+        self.seen.views.handle_send_failed(&SendFailed { id: message_id, failure });
+        // Whoever sends one again of which nobody can tell knows that it may be done twice.
         if self.failed.len() >= MAX_FAILED {
             self.failed.pop_front();
         }
-        self.failed.push_back(Typed { epoch: None, ..typed });
+        self.failed.push_back(Typed { sent: None, ..typed });
+        self.save()
     }
 
     /// Says how things stand.
@@ -343,30 +366,30 @@ impl Talk {
             ConnectionState::Detached { attempt, .. } => format!("detached {attempt}"),
             ConnectionState::Connecting { .. } | ConnectionState::Attached | _ => line.clone(),
         };
-        if *state != ConnectionState::Attached {
-            self.is_current = false;
+        let is_attached = *state == ConnectionState::Attached;
+        self.is_current &= is_attached;
+        let (views, session) = (&mut self.seen.views, self.watch.session());
+        if is_attached {
+            // What the session goes on from is told by the session: it outlives the connection, and the other way round.
+            views.handle_attached(true);
+        } else {
+            views.handle_detached();
         }
-        let mut details = String::new();
-        if let Some(latency) = self.client.latency().filter(|_| *state == ConnectionState::Attached) {
-            details.push_str(&format!(", {:.0} ms", latency.as_secs_f64() * 1_000.0));
-        }
-        let (waiting, open) = (self.memory.unsettled.len(), self.watch.dialogs().dialogs().len());
-        if waiting > 0 {
-            details.push_str(&format!(", {waiting} to be delivered"));
-        }
-        if open > 0 {
-            details.push_str(&format!(", {open} open {} (/dialogs)", if open == 1 { "question" } else { "questions" }));
-        }
+        views.sync_dialogs(session, self.watch.dialogs());
+        views.handle_timeout(self.runtime.now());
+        let latency = self.client.latency().filter(|_| is_attached);
+        let details = screen::details(&views.view(session), latency, self.memory.unsettled.len());
         self.screen.stand(&kind, &line, &details);
     }
 
     fn save(&mut self) -> Result<(), Leave> {
         let Some(path) = &self.path else { return Ok(()) };
         // They are sent one after the other: only the first of them may have been taken.
-        let epoch = self.memory.epoch().map(str::to_owned);
-        if let Some(first) = self.memory.unsettled.first_mut().filter(|typed| typed.epoch.is_none()) {
-            first.epoch = epoch;
+        let seen = self.memory.seen;
+        if let Some(first) = self.memory.unsettled.first_mut() {
+            first.sent = first.sent.or(seen);
         }
+        self.memory.shown = self.seen.shown();
         self.memory.save(path).map_err(|error| Leave::Failed(Failed::Io(error)))
     }
 
@@ -383,8 +406,8 @@ impl Talk {
         self.client.close(FAREWELL).await;
         self.outbox.end();
         let mut problem = None;
-        while let Some((message_id, fate)) = self.outbox.next().await {
-            if let Err(Leave::Failed(failed)) = self.on_fate(&message_id, fate) {
+        while let Some((message_id, outcome)) = self.outbox.next().await {
+            if let Err(Leave::Failed(failed)) = self.on_outcome(message_id, outcome) {
                 problem = Some(failed);
             }
         }
@@ -427,8 +450,8 @@ const fn is_over(state: &ConnectionState) -> bool {
 }
 
 /// A message's name as it is told: the end of it, which differs from one to the next.
-fn short(message_id: &str) -> &str {
-    message_id.len().checked_sub(4).and_then(|at| message_id.get(at..)).unwrap_or(message_id)
+fn short(message_id: MessageId) -> String {
+    message_id.to_string().split_off(32)
 }
 
 /// Whoever does not read any more has read enough.
