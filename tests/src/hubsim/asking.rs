@@ -219,8 +219,8 @@ impl Questions {
             }
             Removed::TimedOut => {
                 coverage.reach("dialog TimedOut");
-                // Whoever shows it has a clock too.
-                let is_due = asked.is_due(clocks.at(asked.program)) || clocks.at(program) >= asked.expires();
+                // Whoever shows it has a clock too, and reckons with what was left when it came.
+                let is_due = asked.is_due(clocks.at(asked.program) + clocks.ahead(program));
                 check(is_due, "S7", wrong)
             }
             Removed::Cancelled => {

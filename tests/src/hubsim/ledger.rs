@@ -58,7 +58,12 @@ const SLEPT: Duration = Duration::from_millis(30_005);
 impl Clocks {
     /// The time on a program's clock.
     pub(super) fn at(&self, program: usize) -> Duration {
-        self.now + self.ahead.get(&program).copied().unwrap_or_default()
+        self.now + self.ahead(program)
+    }
+
+    /// How far it has leapt ahead.
+    pub(super) fn ahead(&self, program: usize) -> Duration {
+        self.ahead.get(&program).copied().unwrap_or_default()
     }
 
     /// Whether a program's timers may be late: its clock leapt a short while ago.
