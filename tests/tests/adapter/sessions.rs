@@ -1,5 +1,7 @@
 //! Sessions and questions over real sockets.
 
+use std::collections::BTreeSet;
+
 use reattach::Client;
 use reattach::Hub;
 use reattach::Question;
@@ -17,7 +19,6 @@ use reattach::core::id::SessionId;
 use reattach::core::messages::Choice;
 use reattach::core::messages::PermissionId;
 use reattach::core::messages::PermissionRequest;
-use reattach::core::permission::Removed;
 use reattach::core::permission::Verdict;
 use reattach::core::session;
 use reattach::core::session::WatchFrom;
@@ -78,22 +79,24 @@ fn question(name: &str) -> PermissionRequest {
     }
 }
 
-/// Whoever watches reads, and answers what is asked, until the number comes; the numbers, and how the dialogs went.
-async fn follow(mut watch: SessionWatch, last: u64, choice: Choice) -> (Vec<u64>, Vec<Removed>) {
-    let (mut numbers, mut gone) = (Vec::new(), Vec::new());
-    while numbers.last() != Some(&last) {
+/// Whoever watches reads, and answers what is asked, until the number has come and no dialog is there any more; the numbers, and the
+/// dialogs that were shown. What is decided before somebody comes back is not shown to them.
+async fn follow(mut watch: SessionWatch, last: u64, choice: Choice) -> (Vec<u64>, BTreeSet<PermissionId>) {
+    let (mut numbers, mut shown, mut gone) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+    while numbers.last() != Some(&last) || gone != shown {
         let event = soon(watch.next()).await.expect("it goes on");
         if let WatcherEvent::Event(_, event) = event {
             numbers.push(event.parse().unwrap());
         } else if let WatcherEvent::Dialog(id) = event {
             _ = watch.answer(&id, choice.clone());
-        } else if let WatcherEvent::DialogRemoved { why, .. } = event {
-            gone.push(why);
+            shown.insert(id);
+        } else if let WatcherEvent::DialogRemoved { id, .. } = event {
+            assert!(shown.contains(&id) && gone.insert(id.clone()), "{id} goes twice, or was never there");
         } else {
             assert!(matches!(event, WatcherEvent::UpToDate | WatcherEvent::QueueStatus { .. }), "{event:?}");
         }
     }
-    (numbers, gone)
+    (numbers, shown)
 }
 
 // S004-045, S004-048, S002-42, S002-58, S002-02, S002-03, S003-46, S004-031
@@ -133,11 +136,13 @@ async fn through_a_proxy_that_cuts_every_observer_has_each_event_once_and_every_
         }
     }
     assert_eq!(allowed + denied, 6);
+    let mut shown = BTreeSet::new();
     for following in following {
-        let (numbers, gone) = following.await.unwrap();
+        let (numbers, seen) = following.await.unwrap();
         assert_eq!(numbers, (0..EVENTS).collect::<Vec<_>>());
-        assert_eq!(gone.len(), 6, "{gone:?}");
+        shown.extend(seen);
     }
+    assert_eq!(shown.len(), 6, "somebody has answered each: {shown:?}");
 }
 
 // S004-046, S004-111
