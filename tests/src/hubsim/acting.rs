@@ -19,6 +19,7 @@ use reattach_driver::core::wire::Payload;
 
 use super::asking::Asked;
 use super::ledger::Known;
+use super::ledger::Place;
 use super::ledger::check;
 use super::people::Watching;
 use super::people::Whose;
@@ -149,20 +150,19 @@ impl World {
 
     /// A clock leaps ahead: a client's, or the server's. Timers that it has passed go off at once.
     fn leap(&self, client: Option<usize>, by: Duration) {
-        let programs = match client {
+        let place = match client {
             Some(client) => {
                 self.clients[client].net.leap(by);
                 self.on_outage(client);
-                let there = self.clients.iter().chain(&self.firsts).filter(|running| running.place == client);
-                there.map(|running| running.program).collect()
+                Place::Client(client)
             }
             None => {
                 self.server.net.leap(by);
                 self.on_outages();
-                vec![self.server.program]
+                Place::Server
             }
         };
-        self.known().leap(&programs, by);
+        self.known().leap(place, by);
     }
 
     fn heal_after(&self, client: usize, lasts: Duration) {

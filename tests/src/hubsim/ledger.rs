@@ -42,14 +42,25 @@ pub(super) struct Known {
     pub(super) serving: BTreeMap<usize, usize>,
 }
 
-/// The clocks of all programs.
+/// The clocks of all places. Programs of one place go by one clock.
 #[derive(Debug, Default)]
 pub(super) struct Clocks {
     now: Duration,
-    /// How far they have leapt ahead.
-    ahead: BTreeMap<usize, Duration>,
+    /// Where each program runs.
+    places: Vec<Place>,
+    /// How far clocks have leapt ahead.
+    ahead: BTreeMap<Place, Duration>,
     /// When they leapt last.
-    leapt: BTreeMap<usize, Duration>,
+    leapt: BTreeMap<Place, Duration>,
+}
+
+/// Where a program runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Place {
+    /// With the server.
+    Server,
+    /// With this client of the plan.
+    Client(usize),
 }
 
 /// How long a timer goes on after a leap as it was set before it, a little more or less.
@@ -63,12 +74,12 @@ impl Clocks {
 
     /// How far it has leapt ahead.
     pub(super) fn ahead(&self, program: usize) -> Duration {
-        self.ahead.get(&program).copied().unwrap_or_default()
+        self.ahead.get(&self.places[program]).copied().unwrap_or_default()
     }
 
     /// Whether a program's timers may be late: its clock leapt a short while ago.
     pub(super) fn is_late(&self, program: usize) -> bool {
-        self.leapt.get(&program).is_some_and(|leapt| self.now <= *leapt + SLEPT)
+        self.leapt.get(&self.places[program]).is_some_and(|leapt| self.now <= *leapt + SLEPT)
     }
 }
 
@@ -109,7 +120,8 @@ impl Ledger {
 
 impl Known {
     /// Another program starts.
-    pub(super) fn start(&mut self) -> usize {
+    pub(super) fn start(&mut self, place: Place) -> usize {
+        self.clocks.places.push(place);
         self.programs.push(true);
         self.programs.len() - 1
     }
@@ -118,13 +130,11 @@ impl Known {
         self.programs[program]
     }
 
-    /// The clock of some programs leaps ahead.
-    pub(super) fn leap(&mut self, programs: &[usize], by: Duration) {
-        self.tell(&format!("the clock of programs {programs:?} leaps by {by:?}"));
-        for program in programs {
-            *self.clocks.ahead.entry(*program).or_default() += by;
-            self.clocks.leapt.insert(*program, self.now);
-        }
+    /// A clock leaps ahead.
+    pub(super) fn leap(&mut self, place: Place, by: Duration) {
+        self.tell(&format!("the clock of {place:?} leaps by {by:?}"));
+        *self.clocks.ahead.entry(place).or_default() += by;
+        self.clocks.leapt.insert(place, self.now);
     }
 
     pub(super) fn tell(&mut self, what: &str) {

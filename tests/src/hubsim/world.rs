@@ -33,6 +33,7 @@ use reattach_driver::testing::Net;
 
 use super::ledger::Known;
 use super::ledger::Ledger;
+use super::ledger::Place;
 use super::people::Watching;
 use super::schedule::Plan;
 use super::slot::Slot;
@@ -81,8 +82,6 @@ pub(super) struct Connections(Arc<Mutex<Vec<Connection>>>);
 /// A client's program.
 pub(super) struct Running {
     pub(super) net: Net,
-    /// Its place in the plan.
-    pub(super) place: usize,
     pub(super) principal: usize,
     /// How many keys it has had.
     pub(super) keys: u64,
@@ -235,7 +234,7 @@ impl World {
             .with_credentials(credentials);
         let client = net.start(URL, config).expect("the URL can be dialled");
         let mut known = self.known();
-        let program = known.start();
+        let program = known.start(Place::Client(index));
         known.tell(&format!("client {index} starts as program {program}, {}", client.connection_id()));
         drop(known);
         self.programs.lock().unwrap_or_else(PoisonError::into_inner).insert(client.connection_id(), program);
@@ -249,7 +248,6 @@ impl World {
         self.net.spawn(async move { worker.serve(Some).await });
         Running {
             net,
-            place: index,
             principal: of,
             keys,
             program,
@@ -310,7 +308,7 @@ async fn start_server(
     config.permissions.max_remembered = plan.max_remembered;
     config.permissions.remembered = plan.remembered;
     let hub = Hub::new(&server, config);
-    let program = ledger.lock().start();
+    let program = ledger.lock().start(Place::Server);
     let connections = Connections::default();
     let accepting = (server.clone(), hub.clone(), connections.clone(), net.clone(), ledger.clone());
     let programs = Arc::clone(programs);
