@@ -237,6 +237,24 @@ fn an_owner_that_returns_while_its_session_is_taken_up_detaches_it_when_it_ends_
     assert_eq!(events(&mut sessions), [Event::Gone { connection: connection(1), watched: Vec::new() }, detached]);
 }
 
+// S001-27: what sleeps is not detached because somebody failed to take it up.
+#[test]
+fn an_owner_that_returns_puts_a_session_to_sleep_and_a_take_up_that_fails_leaves_it_asleep() {
+    let mut sessions = sessions(&["s"]);
+    let id = session("s");
+    let generation = sessions.own(connection(1), &id).unwrap();
+    let resume = sessions.begin_resume(connection(2), &id).unwrap();
+    sessions.handle_gone(connection(1));
+    sessions.handle_attached(connection(1), &principal("ada"));
+    sessions.suspend(&id, generation, secs(1)).unwrap();
+    _ = events(&mut sessions);
+
+    sessions.fail_resume(resume);
+
+    assert_eq!(events(&mut sessions), []);
+    assert_eq!(sessions.poll_timeout(), Some(secs(1 + TTL)));
+}
+
 // S004-042, N08
 #[test]
 fn n08_expiry_take_over_and_return_in_one_tick_leave_a_session_with_whom_it_belongs_to_in_every_order() {

@@ -88,6 +88,8 @@ impl Ownership {
         let is_current = generation == self.generation && matches!(self.state, State::Owned(_));
         if is_current {
             self.state = State::Suspended { until };
+            // It needs no owner now: one that came back may put a session to sleep that was kept for somebody else.
+            self.is_orphan = false;
         }
         is_current
     }
