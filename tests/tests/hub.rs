@@ -29,6 +29,7 @@ use reattach_core::hub::write_generation;
 use reattach_core::messages::Choice;
 use reattach_core::messages::PermissionRequest;
 use reattach_core::permission::DenyReason;
+use reattach_core::permission::PermissionMisuse;
 use reattach_core::permission::Verdict;
 use reattach_core::session::Cursor;
 use reattach_core::session::Generation;
@@ -224,6 +225,26 @@ fn who_neither_watches_nor_owns_a_session_answers_nothing_in_it() {
     for (method, params) in unknown {
         assert_eq!(code(world.request(0, method, params)), UNKNOWN_REQUEST);
     }
+}
+
+// S002-60, X1
+#[test]
+fn what_was_decided_in_a_session_is_nothing_to_the_next_of_its_name() {
+    let mut world = World::watched_by(1);
+    world.ask("p");
+    let allow = r#"{"requestId":"p","decision":"allow"}"#;
+    world.request(0, "permission/answer", allow).unwrap();
+    world.hub.remove(&session(), secs(1)).unwrap();
+    world.hub.create(session(), principal("mallory"), EPOCH).unwrap();
+    let mallory = world.watch("mallory", WatchFrom::Start);
+    world.settle();
+    world.request(mallory, "session/own", r#"{"session":"s"}"#).unwrap();
+
+    for client in [0, mallory] {
+        assert_eq!(code(world.request(client, "permission/answer", allow)), UNKNOWN_REQUEST);
+    }
+    let again = world.hub.ask(&session(), request("p"), None, secs(1));
+    assert_eq!(again, Err(PermissionMisuse::IdInUse), "an answer that is late is not one to another question");
 }
 
 // S002-58

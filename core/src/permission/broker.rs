@@ -49,7 +49,7 @@ pub struct Broker {
     /// The open ones of each session, in the order in which they were asked.
     by_session: BTreeMap<SessionId, Vec<PermissionId>>,
     /// What became of the others, and of which session they were, as long as that is known.
-    decided: ExpiringMap<PermissionId, (SessionId, Decided)>,
+    decided: ExpiringMap<PermissionId, (Option<SessionId>, Decided)>,
     stats: BrokerStats,
     outputs: VecDeque<BrokerOutput>,
 }
@@ -254,6 +254,14 @@ impl Broker {
         for id in self.by_session.get(session).cloned().unwrap_or_default() {
             _ = self.cancel(&id, now);
         }
+        // The next session of this name may be somebody else's, who is not to learn what was decided in this one.
+        let is_of_session = |of: &Option<SessionId>| of.as_ref() == Some(session);
+        let of_session = self.decided.iter().filter(|(_, (of, _))| is_of_session(of)).map(|(id, _)| id.clone());
+        for id in of_session.collect::<Vec<_>>() {
+            if let Some((of, _)) = self.decided.get_mut(&id) {
+                *of = None;
+            }
+        }
     }
 
     /// Lets time pass. Call it when [`Broker::poll_timeout`] is due; calling it earlier or later does no harm.
@@ -276,11 +284,11 @@ impl Broker {
         soonest([self.open.poll_timeout(), self.decided.poll_timeout()])
     }
 
-    /// The session that a question belongs to, while it is known.
+    /// The session that a question belongs to, while that is known and the session goes on.
     #[must_use]
     pub fn session_of(&self, id: &PermissionId) -> Option<&SessionId> {
         let open = self.open.get(id).map(|open| &open.session);
-        open.or_else(|| self.decided.get(id).map(|(session, _)| session))
+        open.or_else(|| self.decided.get(id).and_then(|(session, _)| session.as_ref()))
     }
 
     /// The open questions of a session, in the order in which they were asked, with the time that is left: for somebody who comes
@@ -347,7 +355,8 @@ impl Broker {
                 self.by_session.remove(&open.session);
             }
         }
-        self.decided.insert(id.clone(), (open.session.clone(), decided), self.clock.now() + self.config.remembered);
+        let expires = self.clock.now() + self.config.remembered;
+        self.decided.insert(id.clone(), (Some(open.session.clone()), decided), expires);
         while self.decided.len() > self.config.max_remembered {
             self.decided.take_soonest();
         }
