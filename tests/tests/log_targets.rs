@@ -99,7 +99,8 @@ async fn story(net: Net) {
     let hub = Hub::new(&server, Config::default());
     let (accepting, serving, tasks) = (server.clone(), hub.clone(), net.clone());
     net.spawn(async move {
-        let router = Router::new().on_notification("say", |_: u64| async {});
+        // Whoever reads the text that comes instead quotes it.
+        let router = Router::new().on_notification("say", |_: (u64,)| async {});
         while let Some(connection) = accepting.accept().await {
             let (hub, router) = (serving.clone(), router.clone());
             tasks.spawn(async move { hub.serve(&connection, &router).await });
