@@ -266,3 +266,36 @@ async fn a_server_that_drains_says_so_and_lets_nobody_else_in() {
     rest(&mut lingering).await;
     assert!(TcpStream::connect(&address).await.is_err(), "nobody listens");
 }
+
+// S002-50
+#[tokio::test]
+async fn a_server_that_drains_hangs_up_at_once_on_whoever_asks_for_something_else() {
+    // Nobody who waits for that is told in time.
+    let config = deciding(|core| (core.hello_timeout, core.max_per_address) = (Duration::from_secs(3_600), 3));
+    let (server, address) = open(config).await;
+    let client = soon(reattach::connect(&format!("ws://{address}/"), client_config())).await.unwrap();
+    let connection = soon(server.accept()).await.unwrap();
+    _ = client.send(number(1)).await.unwrap();
+    let received = soon(connection.recv()).await.unwrap();
+    let draining = server.clone();
+    let draining = tokio::spawn(async move {
+        draining.drain(Duration::from_secs(60), Duration::from_secs(1)..=Duration::from_secs(2)).await
+    });
+    until(|| server.health().is_draining).await;
+    let upgrade = "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                   Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+                   Sec-WebSocket-Protocol: reattach.v1\r\n\r\n";
+    for request in [upgrade, "GET / HTTP/1.1\r\n\r\n", "POST /health HTTP/1.1\r\n\r\n", "\u{16}\u{3}\u{1} nonsense\r\n"]
+    {
+        assert_eq!(ask(&address, request).await, "", "{request:?}");
+    }
+    // They are not in the way of whoever asks for what there is, in as many pieces as it likes.
+    let mut halved = dial(&address).await;
+    for half in [&GET[..7], &GET[7..]] {
+        halved.write_all(half.as_bytes()).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(rest(&mut halved).await.starts_with("HTTP/1.1 503"));
+    received.accept().unwrap();
+    assert_eq!(soon(draining).await.unwrap(), []);
+}

@@ -163,6 +163,12 @@ impl Asked {
         (uri.path() == path.as_str() && !wants_websocket).then_some(asked)
     }
 
+    /// Whether the bytes may yet become a request.
+    pub(super) fn is_unfinished(bytes: &[u8]) -> bool {
+        let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+        httparse::Request::new(&mut headers).parse(bytes).is_ok_and(|parsed| parsed.is_partial())
+    }
+
     /// Answers, and hangs up.
     pub(super) async fn answer(self, stream: &mut Box<dyn Io>, health: &Health, runtime: &Arc<dyn Runtime>) {
         // Whoever asked may be gone.

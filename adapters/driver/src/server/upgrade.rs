@@ -109,7 +109,8 @@ impl Door<'_> {
         Asked::read(request, self.health?)
     }
 
-    /// Says how the server is, if that is asked, and nothing to anybody else.
+    /// Says how the server is, if that is asked, and nothing to anybody else: clients that come back shall not wait here for nothing,
+    /// nor stand in the way of those who ask.
     async fn answer_only(&self, stream: &mut Box<dyn Io>) {
         let (mut request, mut piece) = (Vec::new(), [0; 1_024]);
         for _ in 0..MAX_PIECES {
@@ -118,7 +119,7 @@ impl Door<'_> {
             if let Some(asked) = self.asked(&request) {
                 return asked.answer(stream, &self.desk.health_for_strangers(), self.desk.runtime()).await;
             }
-            if request.len() > MAX_REQUEST {
+            if request.len() > MAX_REQUEST || !Asked::is_unfinished(&request) {
                 return;
             }
         }
