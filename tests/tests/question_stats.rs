@@ -210,3 +210,27 @@ fn an_answer_whose_dialog_goes_otherwise_was_not_taken() {
     world.settle();
     assert_eq!(dialogs_stats(&world, 0), before);
 }
+
+// S002-33
+#[test]
+fn an_answer_on_its_way_while_an_earlier_one_turns_out_to_have_been_taken_was_not_taken() {
+    let mut world = World::watched_by(1);
+    world.ask_within("p", Some(1_000 * SECOND));
+    world.settle();
+    world.watching[0].watcher.answer(&id("p"), ALLOW, world.now).unwrap();
+    world.drain();
+    // Nothing is served: four times nobody answers.
+    for _ in 0..60 {
+        world.pass(SECOND);
+    }
+    assert_eq!(dialogs_stats(&world, 0).failed, 1);
+    world.watching[0].watcher.answer(&id("p"), Choice::Deny, world.now).unwrap();
+    world.drain();
+    world.settle();
+    let both = expected(|stats| {
+        (stats.shown, stats.sent, stats.retried, stats.failed) = (1, 2, 3, 1);
+        (stats.confirmed, stats.not_taken) = (1, 1);
+    });
+    assert_eq!(dialogs_stats(&world, 0), both);
+    assert_eq!((world.hub.question_stats().allowed, world.hub.question_stats().beaten), (1, 1));
+}

@@ -327,14 +327,19 @@ impl Dialogs {
 
     fn remove(&mut self, id: &PermissionId, why: Removed) {
         if let Some(dialog) = self.dialogs.remove(id) {
-            match why {
-                Removed::Confirmed(_) => self.stats.confirmed += 1,
+            // What was taken may have been given up before, and another chosen meanwhile.
+            let is_taken = match &why {
+                Removed::Confirmed(choice) => {
+                    self.stats.confirmed += 1;
+                    dialog.status.choice() == Some(choice)
+                }
                 Removed::Decided { .. }
                 | Removed::TimedOut
                 | Removed::Cancelled
                 | Removed::Forgotten
-                | Removed::Forbidden => self.stats.not_taken += u64::from(dialog.status.is_in_flight()),
-            }
+                | Removed::Forbidden => false,
+            };
+            self.stats.not_taken += u64::from(dialog.status.is_in_flight() && !is_taken);
             self.outputs.push_back(DialogOutput::Removed { id: id.clone(), why });
         }
     }

@@ -75,8 +75,8 @@ pub struct DialogsStats {
     pub confirmed: u64,
     /// Answers that were given up after the last retry. One that turns out to have been taken after all counts as confirmed too.
     pub failed: u64,
-    /// Answers on their way whose dialog went in another way: another answer was first, the time was over, nobody wanted to know any
-    /// more, or nothing is known of the question.
+    /// Answers on their way whose dialog went in another way: another answer was first, of somebody else or an earlier one of this
+    /// side, the time was over, nobody wanted to know any more, or nothing is known of the question.
     pub not_taken: u64,
 }
 
