@@ -81,3 +81,23 @@ fn what_is_said_again_goes_ahead_of_what_came_after_it() {
 
     assert_eq!(side.texts(), [PROGRESS_1, PROGRESS_2, ANSWER, r#"{"jsonrpc":"2.0","id":2,"result":3}"#]);
 }
+
+// The other side may have come back with a smaller limit than it had when the answer was taken in.
+#[test]
+fn an_answer_that_turns_out_too_large_on_its_way_is_refused_and_nobody_waits_for_it_in_vain() {
+    let mut side = Side::new(1);
+    side.receive(r#"{"jsonrpc":"2.0","id":1,"method":"m"}"#);
+    let asked = side.asked();
+    let large = json(&format!("\"{}\"", "x".repeat(1_000)));
+    side.rpc.respond(asked, Ok(large), side.now).expect("somebody waits");
+    side.drain();
+
+    for (.., message) in std::mem::take(&mut side.sent) {
+        let outcome = Outcome::NotDelivered { reason: NotDelivered::TooLarge };
+        side.rpc.handle_outcome(&message, &outcome, side.now);
+    }
+    side.drain();
+
+    let [refusal] = side.texts()[..] else { panic!("{:?}", side.texts()) };
+    assert!(refusal.contains(r#""id":1,"error":{"code":-32603"#), "{refusal}");
+}

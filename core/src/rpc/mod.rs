@@ -301,12 +301,7 @@ impl Rpc {
             // This side has stopped trying, and may go on: whoever waits may still be there.
             Err(ApiMisuse::Ended) if self.ended.is_none() => self.queue.put_back(unsent),
             // Whoever waits for it is told that there is an answer, and that it cannot be sent.
-            Err(ApiMisuse::TooLarge { .. }) => {
-                let refusal = too_large(&unsent.payload).filter(|refusal| refusal.len() < unsent.payload.len());
-                if let Some(payload) = refusal {
-                    self.queue.push(Unsent::response(payload));
-                }
-            }
+            Err(ApiMisuse::TooLarge { .. }) => self.refuse(&unsent.payload),
             Err(_) => {}
         }
     }
@@ -321,10 +316,15 @@ impl Rpc {
         self.clock.advance(now);
         if let Some(answer) = self.answers.remove(message) {
             // This side has only stopped trying. Who has it by now drops it when it comes again. Any other end is the message's own:
-            // what was lost as often as it may be, or is too large, does not become better by being said again.
+            // what was lost as often as it may be does not become better by being said again.
             let is_said_again = match outcome {
                 Outcome::NotDelivered { reason: NotDelivered::Unreachable } => true,
                 Outcome::Unknown { reason: Unknown::Unreachable } => answer.is_idempotent,
+                // The other side has come back with a smaller limit.
+                Outcome::NotDelivered { reason: NotDelivered::TooLarge } => {
+                    self.refuse(&answer.payload);
+                    false
+                }
                 Outcome::Delivered
                 | Outcome::Rejected { .. }
                 | Outcome::NotDelivered { .. }
@@ -487,6 +487,13 @@ impl Rpc {
             Leftover::Served | Leftover::Nothing => {}
         }
         self.queue.tell(Event::Finished { id, result: Err(RequestError { id, method, failure }) });
+    }
+
+    /// An answer is too large to be sent. Whoever waits for it is told that, where it is less to say.
+    fn refuse(&mut self, answer: &Payload) {
+        if let Some(payload) = too_large(answer).filter(|refusal| refusal.len() < answer.len()) {
+            self.queue.push(Unsent::response(payload));
+        }
     }
 
     /// Says something that nobody waits for, where there is room.
