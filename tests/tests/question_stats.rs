@@ -8,12 +8,15 @@ use harness::hub::World;
 use harness::hub::session;
 use harness::permissions::ALLOW;
 use harness::permissions::connection;
+use harness::permissions::dialogs;
 use harness::permissions::id;
 use harness::permissions::request;
 use harness::permissions::response;
 use harness::permissions::secs;
 use reattach_core::messages::Choice;
+use reattach_core::messages::PermissionMessage;
 use reattach_core::permission::AnswerError;
+use reattach_core::permission::AnswerFailed;
 use reattach_core::permission::Broker;
 use reattach_core::permission::BrokerConfig;
 use reattach_core::permission::BrokerStats;
@@ -233,4 +236,33 @@ fn an_answer_on_its_way_while_an_earlier_one_turns_out_to_have_been_taken_was_no
     });
     assert_eq!(dialogs_stats(&world, 0), both);
     assert_eq!((world.hub.question_stats().allowed, world.hub.question_stats().beaten), (1, 1));
+}
+
+// S002-33
+#[test]
+fn an_answer_of_this_side_that_was_taken_counts_as_confirmed_where_only_the_session_says_so() {
+    // What is said, whether the answer that is on its way is that, and which connection it came from.
+    for (is_allowed, by, (confirmed, not_taken)) in
+        [(false, 1, (1, 0)), (true, 1, (1, 1)), (false, 2, (0, 1)), (true, 2, (0, 1))]
+    {
+        let by = connection(by);
+        let resolved = PermissionMessage::Resolved { request_id: id("p"), is_allowed, by: Some(by.to_string()) };
+        let refused = Err(AnswerFailed::Refused(AnswerError::AlreadyResolved { is_allowed, by }));
+        for is_refused in [false, true] {
+            let mut dialogs = dialogs(1, &["p"]);
+            dialogs.answer(&id("p"), ALLOW, secs(0)).unwrap();
+            for at in 1..60 {
+                dialogs.handle_timeout(secs(at));
+            }
+            assert_eq!(dialogs.stats().failed, 1);
+            dialogs.answer(&id("p"), Choice::Deny, secs(60)).unwrap();
+            if is_refused {
+                dialogs.handle_answered(&response("p", ALLOW), refused, secs(61));
+            } else {
+                dialogs.handle_message(&session(), resolved.clone(), secs(61));
+            }
+            let stats = dialogs.stats();
+            assert_eq!((stats.confirmed, stats.not_taken), (confirmed, not_taken), "{is_allowed} {by} {is_refused}");
+        }
+    }
 }

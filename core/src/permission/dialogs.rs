@@ -328,18 +328,17 @@ impl Dialogs {
     fn remove(&mut self, id: &PermissionId, why: Removed) {
         if let Some(dialog) = self.dialogs.remove(id) {
             // What was taken may have been given up before, and another chosen meanwhile.
-            let is_taken = match &why {
-                Removed::Confirmed(choice) => {
-                    self.stats.confirmed += 1;
-                    dialog.status.choice() == Some(choice)
+            let last = dialog.status.choice();
+            let (is_own, is_last) = match &why {
+                Removed::Confirmed(choice) => (true, last == Some(choice)),
+                Removed::Decided { is_allowed, by } => {
+                    let is_own = last.is_some() && *by == Some(self.me.to_string());
+                    (is_own, is_own && last.is_some_and(|last| last.is_allow() == *is_allowed))
                 }
-                Removed::Decided { .. }
-                | Removed::TimedOut
-                | Removed::Cancelled
-                | Removed::Forgotten
-                | Removed::Forbidden => false,
+                Removed::TimedOut | Removed::Cancelled | Removed::Forgotten | Removed::Forbidden => (false, false),
             };
-            self.stats.not_taken += u64::from(dialog.status.is_in_flight() && !is_taken);
+            self.stats.confirmed += u64::from(is_own);
+            self.stats.not_taken += u64::from(dialog.status.is_in_flight() && !is_last);
             self.outputs.push_back(DialogOutput::Removed { id: id.clone(), why });
         }
     }
