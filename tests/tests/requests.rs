@@ -472,3 +472,24 @@ fn a_task_that_is_dropped_when_it_is_woken_locks_nobody_out() {
     });
     is_done.recv_timeout(secs(20)).expect("nobody waits for a lock for ever");
 }
+
+// A request that finds no room has its time all the same, also behind another one that waits for the same room.
+#[test]
+fn a_request_that_waits_for_room_behind_another_ends_when_its_time_is_over() {
+    Simulation::new(1).run(async |net| {
+        let (client, _connection, _server) = pair(&net).await;
+        client.suspend().unwrap();
+        net.sleep(secs(1)).await;
+        while client.try_send(Payload::new("x").unwrap()).is_ok() {}
+        let patient: Vec<_> = (0..200).map(|_| client.call(call("patient")).unwrap()).collect();
+        net.sleep(secs(1)).await;
+        let begun = net.elapsed();
+
+        let hasty = client.call(call("hasty").within(secs(2))).unwrap();
+        let failure = hasty.await.unwrap_err().failure;
+
+        assert!(matches!(failure, Failure::TimedOut { .. }), "{failure}");
+        assert_eq!(net.elapsed() - begun, secs(2));
+        drop(patient);
+    });
+}

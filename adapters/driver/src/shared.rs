@@ -39,6 +39,7 @@ use reattach_core::time::Instant;
 use reattach_core::wire::Payload;
 use rustc_hash::FxHashMap;
 
+use crate::alarm;
 use crate::events::Events;
 use crate::events::Subscription;
 use crate::hub::Feed;
@@ -326,6 +327,9 @@ impl<M: Machine> Shared<M> {
         let had_come = state.pump(now);
         result = command(self.requests(&mut state, now), now);
         let is_changed = state.pump(now) || had_come;
+        // What finds no room changes nothing, and has its time all the same.
+        let is_sooner = || state.poll_timeout().is_some_and(|at| alarm::is_sooner(at, state.armed, now));
+        let needs_driver = is_changed || is_sooner();
         let has_incoming = state.has_incoming();
         let woken = std::mem::take(&mut state.woken);
         drop(state);
@@ -333,7 +337,7 @@ impl<M: Machine> Shared<M> {
         if has_incoming {
             self.delivery.notify(usize::MAX);
         }
-        if is_changed {
+        if needs_driver {
             self.wake_driver();
         }
         result
