@@ -67,7 +67,6 @@ pub const WANTED: &[&str] = &[
     "raw answer Forbidden",
     "raw answer UnknownRequest",
     "raw answer taken",
-    "raw answer taken again",
     "request Cancelled",
     "request EpochEnded",
     "request Ended",
