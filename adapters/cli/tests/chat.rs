@@ -418,6 +418,30 @@ fn what_finds_no_room_and_what_nobody_allows_in_time_is_said() {
 }
 
 #[test]
+fn an_answer_that_is_not_kept_any_more_is_given_up_at_once_and_not_waited_for_again() {
+    let agent = Agent::start("tokio", &["--pace-ms", "0", "--queue", "100"]);
+    let state = agent.folder.path().join("state");
+    let with_state = ["--state", state.to_str().unwrap(), "--patience", "3600"];
+    let mut person = Person::arrive(&agent.url(), "tokio", &with_state);
+    person.types("write a.txt text");
+    person.sees(1, "may write_file");
+    assert_eq!(person.leaves("/detach").0, 0);
+    let mut other = Person::arrive(&agent.url(), "tokio", &[]);
+    other.sees(1, "may write_file");
+    other.types("/deny");
+    let long = "x".repeat(90_000);
+    for _ in 0..60 {
+        other.types(&long);
+    }
+    assert_eq!(other.listens_to_the_end().0, 0);
+    let back = Person::arrive(&agent.url(), "tokio", &with_state);
+    back.sees(1, "0001: its answer is not kept any more");
+    assert_eq!(back.listens_to_the_end().0, 3);
+    let again = Person::arrive(&agent.url(), "tokio", &with_state);
+    assert_eq!(again.listens_to_the_end().0, 0);
+}
+
+#[test]
 fn of_two_clients_with_one_state_the_first_stops() {
     let agent = Agent::start("tokio", &["--pace-ms", "1"]);
     let state = agent.folder.path().join("state");

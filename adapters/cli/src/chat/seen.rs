@@ -117,10 +117,9 @@ impl Seen {
         self.views.streams().get(&self.key(&request(message)))
     }
 
-    /// Whether the answer to a message that was taken is still to be heard to its end.
-    pub(super) fn awaits_answer_to(&mut self, message: MessageId) -> bool {
-        self.expect(&request(message));
-        self.answer_to(message).is_some_and(|answer| answer.end().is_none())
+    /// Whether the answer to a message that was taken is still to be heard to its end. The session may not have told of it yet.
+    pub(super) fn awaits_answer_to(&self, message: MessageId) -> bool {
+        self.answer_to(message).is_none_or(|answer| answer.end().is_none())
     }
 
     /// Takes in an event. A later version may say more than this one knows.

@@ -64,6 +64,8 @@ pub(super) struct Talk {
     /// The last of them that were not delivered, or of which nobody can tell: they can be sent again as they were.
     failed: VecDeque<Typed>,
     tally: Tally,
+    /// What was taken and is not told of by what everything up to some place amounts to: told of behind that, or never.
+    missed: BTreeSet<MessageId>,
     /// Whether everything that had happened before is told.
     is_current: bool,
     /// How long silence is waited out after the end of stdin.
@@ -113,6 +115,7 @@ impl Talk {
             own: BTreeSet::new(),
             failed: VecDeque::new(),
             tally: Tally::default(),
+            missed: BTreeSet::new(),
             is_current: false,
             patience,
             heard: Instant::now(),
@@ -188,15 +191,22 @@ impl Talk {
         let mut show = self.follow();
         match event {
             WatcherEvent::Snapshot(snapshot) => match snapshot.parse::<Transcript>() {
-                Ok(transcript) => show.extend(self.seen.on_snapshot(transcript, now)),
+                Ok(transcript) => {
+                    show.extend(self.seen.on_snapshot(transcript, now));
+                    self.look_for_missed();
+                }
                 Err(error) => self.screen.tell(&format!("what was said before cannot be read: {error}")),
             },
             WatcherEvent::Event(_, event) => show.extend(self.seen.on_event(&event, now)),
             WatcherEvent::Missed { .. } => {
                 self.screen.tell("some of what was said is lost");
                 show.extend(self.seen.on_missed());
+                self.look_for_missed();
             }
-            WatcherEvent::UpToDate => self.is_current = true,
+            WatcherEvent::UpToDate => {
+                self.is_current = true;
+                self.give_missed_up();
+            }
             WatcherEvent::Dialog(id) => {
                 if let Some(line) = Questions::on_dialog(&self.watch, &id) {
                     self.screen.tell(&line);
@@ -259,6 +269,25 @@ impl Talk {
     fn await_answers(&mut self) {
         let Self { seen, memory, .. } = self;
         memory.unanswered.retain(|typed| seen.awaits_answer_to(typed.message_id));
+    }
+
+    /// Of what was taken, some is not kept any more: its answer is told of no more.
+    fn look_for_missed(&mut self) {
+        let is_untold = |typed: &&Typed| self.seen.answer_to(typed.message_id).is_none();
+        self.missed = self.memory.unanswered.iter().filter(is_untold).map(|typed| typed.message_id).collect();
+    }
+
+    /// What is not told of by now is not waited for: that would be for ever.
+    fn give_missed_up(&mut self) {
+        let missed = std::mem::take(&mut self.missed);
+        let is_gone = |id: MessageId| missed.contains(&id) && self.seen.answer_to(id).is_none();
+        let unanswered = std::mem::take(&mut self.memory.unanswered).into_iter();
+        let (gone, awaited): (Vec<_>, Vec<_>) = unanswered.partition(|typed| is_gone(typed.message_id));
+        self.memory.unanswered = awaited;
+        for Typed { message_id, .. } in gone {
+            self.tally.unanswered += 1;
+            self.screen.tell(&format!("{}: its answer is not kept any more", short(message_id)));
+        }
     }
 
     fn on_line(&mut self, line: &str) -> Result<(), Leave> {
