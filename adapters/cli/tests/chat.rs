@@ -442,6 +442,63 @@ fn an_answer_that_is_not_kept_any_more_is_given_up_at_once_and_not_waited_for_ag
 }
 
 #[test]
+fn what_came_before_a_line_that_is_no_text_is_sent_and_answered() {
+    let agent = Agent::start("tokio", &["--pace-ms", "1"]);
+    agent.write("a.txt", "one two\n");
+    let mut person = Person::come(&agent.url(), "tokio", &[]);
+    person.stdin.write_all(b"count a.txt\n\xff\nhelp\n").unwrap();
+    let stderr = person.process.stderr.clone();
+    let (code, conversation) = person.listens_to_the_end();
+    assert_eq!((code, conversation.as_str()), (1, "> count a.txt\na.txt: 2 words, 1 lines, 8 bytes\n"));
+    let says = stderr.text();
+    assert!(says.contains("1 delivered, 0 not delivered") && says.contains("error: stdin: invalid utf-8"), "{says}");
+    assert!(says.contains("hint: one line of text is one message"), "{says}");
+}
+
+#[test]
+fn a_state_that_cannot_be_kept_is_told_before_anything_is_sent() {
+    let agent = Agent::start("tokio", &["--pace-ms", "1"]);
+    let state = agent.folder.path().join("none/state");
+    let done = run(&["chat", &agent.url(), "--state", state.to_str().unwrap()], "help\n");
+    let says = text(&done.stderr);
+    assert_eq!(done.status.code(), Some(2), "{says}");
+    assert!(says.starts_with(&format!("error: --state {}: ", state.display())), "{says}");
+    assert!(says.contains("folder"), "{says}");
+}
+
+#[test]
+fn a_long_message_that_was_not_delivered_is_named_by_how_it_begins() {
+    let agent = Agent::start("tokio", &["--pace-ms", "1"]);
+    let done = run(&["chat", &agent.url()], &format!("{}\n", "é".repeat(100_000)));
+    let says = text(&done.stderr);
+    assert_eq!(done.status.code(), Some(3), "{says}");
+    let line = says.lines().find(|line| line.contains("not delivered: a message has")).unwrap();
+    assert!(line.contains(": éééé") && line.len() < 1_000, "{line}");
+    // Where it is left there is nothing to type any more.
+    let done = run(&["chat", &agent.url(), "--session", "none"], "help\n");
+    let says = text(&done.stderr);
+    assert!(says.contains("closed the connection first: help\n") && !says.contains("/retry"), "{says}");
+}
+
+#[test]
+fn all_that_was_kept_is_sent_however_much_it_is() {
+    let agent = Agent::start("tokio", &["--pace-ms", "0", "--queue", "1000"]);
+    let state = agent.folder.path().join("state");
+    let with_state = ["--state", state.to_str().unwrap()];
+    assert_eq!(Person::arrive(&agent.url(), "tokio", &with_state).leaves("/detach").0, 0);
+    let kept = fs::read_to_string(&state).unwrap();
+    let typed = (0..400).map(|typed| {
+        format!("{{\"messageId\":\"29393f2d-760c-8c5a-a43e-{typed:012x}\",\"message\":\"help {typed}\",\"sent\":null}}")
+    });
+    let typed = typed.collect::<Vec<_>>().join(",");
+    let more = kept.replacen("\"unsettled\":[]", &format!("\"unsettled\":[{typed}]"), 1);
+    assert_ne!(kept, more);
+    fs::write(&state, more).unwrap();
+    let (code, conversation) = Person::come(&agent.url(), "tokio", &with_state).listens_to_the_end();
+    assert_eq!((code, conversation.matches("> help ").count()), (0, 400));
+}
+
+#[test]
 fn of_two_clients_with_one_state_the_first_stops() {
     let agent = Agent::start("tokio", &["--pace-ms", "1"]);
     let state = agent.folder.path().join("state");

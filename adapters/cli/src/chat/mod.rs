@@ -82,7 +82,9 @@ impl Failed {
     pub const fn hint(&self) -> &'static str {
         match self {
             Self::Usage(_) => "`reattach chat --help` lists the options",
-            Self::State { .. } => "--state names a file that an earlier chat has written, or none",
+            Self::State { .. } => {
+                "--state names a file that an earlier chat has written, or none, in a folder that this user may write to"
+            }
             Self::Io(_) => "look at what reads stdout, and at the folder of --state",
             Self::Line(_) => "one line of text is one message; what came before was sent",
             Self::Disconnected(ConnectionState::Failed(GiveUp::Unauthorized { .. })) => {
@@ -177,6 +179,10 @@ pub async fn run(options: &Options) -> Result<Left, Failed> {
         Some(path) => Memory::load(path, &options.session).map_err(|why| Failed::State { path: path.clone(), why })?,
         None => Memory::new(&options.session),
     };
+    if let Some(path) = &options.state {
+        // Where nothing can be kept, that is known before anything is sent that is to be kept.
+        memory.save(path).map_err(|error| Failed::State { path: path.clone(), why: Forgotten::Io(error) })?;
+    }
     let from = memory.seen.map_or(WatchFrom::Start, WatchFrom::After);
     // Two that share a file must not go on apart: what each would keep there is the other's loss.
     let config = options.dialling.config(OnSuperseded::Stop)?.with_key(memory.key);

@@ -34,8 +34,8 @@ use crate::messages::Send;
 const PATIENCE: Duration = Duration::from_secs(300);
 /// How long a request that finds no room waits before it is tried again.
 const NO_ROOM: Duration = Duration::from_millis(50);
-/// How many messages may wait.
-const WAITING: usize = 256;
+/// How many outcomes are told ahead.
+const AHEAD: usize = 256;
 
 /// The way to the agent.
 #[derive(Debug)]
@@ -48,7 +48,8 @@ pub(super) struct Outbox {
 
 #[derive(Debug)]
 struct Open {
-    typed: mpsc::Sender<(Typed, Instant)>,
+    /// As many as whoever sends lets wait: what was kept must find room, however much it is.
+    typed: mpsc::UnboundedSender<(Typed, Instant)>,
     epochs: watch::Sender<Option<Epoch>>,
 }
 
@@ -59,8 +60,8 @@ struct Delivering {
 
 impl Outbox {
     pub(super) fn new(client: Client) -> Self {
-        let (typed, mut waiting) = mpsc::channel::<(Typed, Instant)>(WAITING);
-        let (tell, outcomes) = mpsc::channel(WAITING);
+        let (typed, mut waiting) = mpsc::unbounded_channel::<(Typed, Instant)>();
+        let (tell, outcomes) = mpsc::channel(AHEAD);
         let (epochs, seen) = watch::channel(None);
         let mut delivering = Delivering { client, epochs: seen };
         let task = tokio::spawn(async move {
@@ -75,9 +76,17 @@ impl Outbox {
         Self { open: Some(Open { typed, epochs }), outcomes, task }
     }
 
-    /// Has a message sent. Returns whether there was room.
-    pub(super) fn send(&self, typed: Typed) -> bool {
-        self.open.as_ref().is_some_and(|open| open.typed.try_send((typed, Instant::now())).is_ok())
+    /// Has a message sent.
+    pub(super) fn send(&self, typed: Typed) {
+        if let Some(open) = &self.open {
+            // The other end goes after this one.
+            _ = open.typed.send((typed, Instant::now()));
+        }
+    }
+
+    /// Whether anything can be sent.
+    pub(super) const fn is_open(&self) -> bool {
+        self.open.is_some()
     }
 
     /// The session is in this life.

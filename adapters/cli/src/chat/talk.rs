@@ -85,6 +85,10 @@ enum Leave {
     Failed(Failed),
 }
 
+/// How many messages may wait for their outcome. A person types no more than that; a script is told.
+const MAX_UNSETTLED: usize = 256;
+/// How much of a message tells which it is, in characters.
+const BEGINNING: usize = 200;
 /// How many messages that failed can be sent again.
 const MAX_FAILED: usize = 100;
 /// How long a connection may take to end.
@@ -139,6 +143,7 @@ impl Talk {
     async fn go_on(&mut self, mut lines: mpsc::Receiver<Line>) -> Leave {
         let mut states = self.client.watch();
         let mut has_input = true;
+        let mut misread = None;
         let mut tick = tokio::time::interval(TICK);
         let mut stop = std::pin::pin!(told_to_stop());
         loop {
@@ -148,7 +153,7 @@ impl Talk {
                 return Leave::Failed(Failed::Disconnected(state));
             }
             if !has_input && self.has_all() {
-                return Leave::Quit;
+                return end_of_input(misread);
             }
             let left = tokio::select! {
                 event = self.watch.next() => match event {
@@ -157,8 +162,12 @@ impl Talk {
                 },
                 line = lines.recv(), if has_input => match line {
                     Some(Line::Text(line)) => self.on_line(&line),
-                    Some(Line::Bad(problem)) => Err(Leave::Failed(Failed::Line(problem))),
-                    None => {
+                    ended => {
+                        // What came before a line that cannot be read is sent and answered as before any other end.
+                        if let Some(Line::Bad(problem)) = ended {
+                            self.screen.tell(&format!("nothing more is read from stdin: {problem}"));
+                            misread = Some(problem);
+                        }
                         has_input = false;
                         self.heard = Instant::now();
                         Ok(())
@@ -170,7 +179,7 @@ impl Talk {
                 _ = tick.tick(), if self.screen.has_row() => Ok(()),
                 () = sleep_until(self.heard + self.patience), if !has_input => {
                     self.screen.tell("nothing more was heard for as long as was to be waited");
-                    Err(Leave::Quit)
+                    Err(end_of_input(misread.take()))
                 }
             };
             if let Err(leave) = left {
@@ -335,7 +344,8 @@ impl Talk {
 
     fn send(&mut self, typed: Typed) {
         let (id, session) = (typed.message_id, self.watch.session());
-        if self.outbox.send(typed.clone()) {
+        if self.memory.unsettled.len() < MAX_UNSETTLED {
+            self.outbox.send(typed.clone());
             self.seen.views.handle_accepted(id, session, self.runtime.now());
             if let Some(SendError { problem, .. }) = self.seen.views.error_of(id) {
                 self.screen.tell(&format!("{}: {problem}", short(id)));
@@ -345,7 +355,7 @@ impl Talk {
         } else {
             self.seen.views.handle_refused(session);
             self.tally.failed += 1;
-            self.screen.tell(&format!("not delivered: too many messages wait: {}", typed.message));
+            self.screen.tell(&format!("not delivered: too many messages wait: {}", beginning(&typed.message)));
         }
     }
 
@@ -376,7 +386,9 @@ impl Talk {
         };
         let is_unknown = matches!(outcome, Outcome::Unknown { .. });
         *(if is_unknown { &mut self.tally.unknown } else { &mut self.tally.failed }) += 1;
-        self.screen.tell(&format!("{id}: {why}: {} (/retry {id} sends it again)", typed.message));
+        // Whoever leaves types nothing more.
+        let again = if self.outbox.is_open() { format!(" (/retry {id} sends it again)") } else { String::new() };
+        self.screen.tell(&format!("{id}: {why}: {}{again}", beginning(&typed.message)));
         let failure = Failure::ForGood(outcome);
         self.seen.views.handle_send_failed(&SendFailed { id: message_id, failure });
         // Whoever sends one again of which nobody can tell knows that it may be done twice.
@@ -419,7 +431,10 @@ impl Talk {
             first.sent = first.sent.or(seen);
         }
         self.memory.shown = self.seen.shown();
-        self.memory.save(path).map_err(|error| Leave::Failed(Failed::Io(error)))
+        self.memory.save(path).map_err(|error| {
+            let problem = format!("--state {}: {error}", path.display());
+            Leave::Failed(Failed::Io(io::Error::new(error.kind(), problem)))
+        })
     }
 
     async fn leave(mut self, leave: Leave) -> Result<Left, Failed> {
@@ -473,6 +488,11 @@ impl Talk {
     }
 }
 
+/// Why a conversation is left when nothing more is typed.
+fn end_of_input(misread: Option<String>) -> Leave {
+    misread.map_or(Leave::Quit, |problem| Leave::Failed(Failed::Line(problem)))
+}
+
 /// Whether nothing more comes of a connection by itself.
 const fn is_over(state: &ConnectionState) -> bool {
     matches!(state, ConnectionState::Failed(_) | ConnectionState::Superseded | ConnectionState::Closed(_))
@@ -481,6 +501,12 @@ const fn is_over(state: &ConnectionState) -> bool {
 /// A message's name as it is told: the end of it, which differs from one to the next.
 fn short(message_id: MessageId) -> String {
     message_id.to_string().split_off(32)
+}
+
+/// How a message begins.
+fn beginning(message: &str) -> String {
+    let end = message.char_indices().nth(BEGINNING).map(|(at, _)| at);
+    end.map_or_else(|| message.to_owned(), |end| format!("{}...", &message[..end]))
 }
 
 /// Whoever does not read any more has read enough.
