@@ -239,19 +239,32 @@ impl State {
 
     /// What everything up to now amounts to. What is too much goes for good, the oldest first.
     fn snapshot(&mut self) -> Payload {
-        loop {
-            let first = self.last + 1 - self.transcript.len() as u64;
-            let messages = self.transcript.iter().map(|entry| Written(entry.envelope())).collect();
-            let snapshot = Payload::new(&Transcript { first, messages }).expect("a transcript is JSON");
-            if snapshot.len() <= MAX_SNAPSHOT || self.transcript.len() <= 1 {
-                return snapshot;
-            }
-            self.transcript.pop_front();
+        let snapshot = self.written();
+        let mut over = snapshot.len().saturating_sub(MAX_SNAPSHOT);
+        if over == 0 {
+            return snapshot;
         }
+        // Much may go at once: where everything were written for each that goes, everybody would wait for it.
+        while over > 0 && self.transcript.len() > 1 {
+            let gone = self.transcript.pop_front().map_or(0, |entry| entry.size());
+            over = over.saturating_sub(gone);
+        }
+        self.written()
+    }
+
+    fn written(&self) -> Payload {
+        let first = self.last + 1 - self.transcript.len() as u64;
+        let messages = self.transcript.iter().map(|entry| Written(entry.envelope())).collect();
+        Payload::new(&Transcript { first, messages }).expect("a transcript is JSON")
     }
 }
 
 impl Entry {
+    /// How many bytes it takes up in a snapshot.
+    fn size(&self) -> usize {
+        self.envelope().write().map_or(0, |payload| payload.len() + 1)
+    }
+
     fn envelope(&self) -> Envelope {
         Envelope::new(self.id.clone(), self.at.clone(), self.message.clone())
     }
@@ -298,4 +311,48 @@ impl Drop for Answer {
 pub(super) fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp::from_unix_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use reattach_tokio::core::id::SessionId;
+
+    use super::*;
+
+    fn said(number: u64, message: String) -> Entry {
+        let session_id = SessionId::new("s").unwrap();
+        let message = ChatMessage::Request(ChatRequest { session_id, message, model: None });
+        Entry { id: EnvelopeId::new(&format!("m{number}")).unwrap(), at: Timestamp::from_unix_millis(0), message }
+    }
+
+    #[test]
+    fn much_that_goes_at_once_costs_about_as_much_as_a_little() {
+        let mut state = State {
+            transcript: VecDeque::new(),
+            last: 0,
+            known: BTreeSet::new(),
+            known_in_order: VecDeque::new(),
+            published: 0,
+            ids: MessageIds::new(&[1; 16]),
+        };
+        for number in 1..=2_000 {
+            state.push(said(number, "short".to_owned()));
+        }
+        let begun = Instant::now();
+        let whole = state.snapshot();
+        let at_most = begun.elapsed() * 100;
+        assert_eq!(whole.parse::<Transcript>().unwrap().first, 1);
+        for number in 2_001..=2_006 {
+            state.push(said(number, "x".repeat(MAX_MESSAGE)));
+        }
+        let begun = Instant::now();
+        let snapshot = state.snapshot();
+        let took = begun.elapsed();
+        assert!(snapshot.len() <= MAX_SNAPSHOT, "{}", snapshot.len());
+        let Transcript { first, messages } = snapshot.parse().unwrap();
+        assert_eq!((first, messages.len()), (2_003, 4));
+        assert!(took < at_most, "{took:?} for 2,002 that went, {at_most:?} at most");
+    }
 }
