@@ -498,6 +498,20 @@ fn all_that_was_kept_is_sent_however_much_it_is() {
     assert_eq!((code, conversation.matches("> help ").count()), (0, 400));
 }
 
+#[cfg(unix)]
+#[test]
+fn a_file_that_others_may_read_and_that_is_left_from_before_does_not_get_the_key() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let (state, beside) = (folder.path().join("state"), folder.path().join("state.new"));
+    fs::write(&beside, "").unwrap();
+    fs::set_permissions(&beside, fs::Permissions::from_mode(0o644)).unwrap();
+    // It comes nowhere, so that it keeps no more than who it is.
+    let done = run(&["chat", "ws://127.0.0.1:1/", "--attempts", "0", "--state", state.to_str().unwrap()], "");
+    assert_eq!(done.status.code(), Some(1), "{}", text(&done.stderr));
+    assert_eq!(fs::metadata(&state).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
 #[test]
 fn of_two_clients_with_one_state_the_first_stops() {
     let agent = Agent::start("tokio", &["--pace-ms", "1"]);
