@@ -498,6 +498,27 @@ fn all_that_was_kept_is_sent_however_much_it_is() {
     assert_eq!((code, conversation.matches("> help ").count()), (0, 400));
 }
 
+#[test]
+fn a_name_that_several_messages_have_sends_none_of_them_again() {
+    let agent = Agent::start("tokio", &["--pace-ms", "1", "--queue", "1"]);
+    let mut person = Person::arrive(&agent.url(), "tokio", &[]);
+    person.types("write a.txt text");
+    person.sees(1, "may write_file");
+    person.types("list");
+    person.sees(2, ": delivered");
+    for _ in 3..=0x13 {
+        person.types("help");
+    }
+    person.sees(17, "as many as may");
+    person.types("/deny");
+    person.reads("> list\nnothing\n");
+    person.types("/retry 3");
+    person.sees(1, "which? 0003, 0013");
+    person.types("/retry 13");
+    person.sees(1, "0013: delivered");
+    assert_eq!(person.listens_to_the_end().0, 3);
+}
+
 #[cfg(unix)]
 #[test]
 fn a_file_that_others_may_read_and_that_is_left_from_before_does_not_get_the_key() {

@@ -82,6 +82,11 @@ impl Screen {
         out.flush()
     }
 
+    /// A line was typed: what comes next is on a line of its own where the terminal shows that.
+    pub(super) const fn on_typed(&mut self) {
+        self.is_in_line &= !self.is_echoed;
+    }
+
     /// Says something that is not part of the conversation.
     pub(super) fn tell(&mut self, text: &str) {
         let shared = self.row.is_some() && self.is_terminal && self.is_in_line;
@@ -100,6 +105,15 @@ impl Screen {
                 tell(line);
             }
             None => {}
+        }
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        // What is said after this is no part of the conversation.
+        if self.is_terminal && self.is_in_line {
+            _ = writeln!(io::stdout());
         }
     }
 }

@@ -59,7 +59,7 @@ pub(super) struct Talk {
     memory: Memory,
     path: Option<PathBuf>,
     ids: MessageIds,
-    /// What was typed in this run.
+    /// What was typed in this run and is not told of yet.
     own: BTreeSet<EnvelopeId>,
     /// The last of them that were not delivered, or of which nobody can tell: they can be sent again as they were.
     failed: VecDeque<Typed>,
@@ -161,7 +161,10 @@ impl Talk {
                     None => Err(Leave::Failed(Failed::Session(hub::Ended::Closed))),
                 },
                 line = lines.recv(), if has_input => match line {
-                    Some(Line::Text(line)) => self.on_line(&line),
+                    Some(Line::Text(line)) => {
+                        self.screen.on_typed();
+                        self.on_line(&line)
+                    }
                     ended => {
                         // What came before a line that cannot be read is sent and answered as before any other end.
                         if let Some(Line::Bad(problem)) = ended {
@@ -258,7 +261,8 @@ impl Talk {
             match show {
                 Show::End { ended: Ended::Lost, .. } => self.screen.tell("the rest of this answer is lost"),
                 Show::Skipped(count) => self.screen.tell(&format!("{count} earlier messages are not kept any more")),
-                Show::Said { .. } | Show::Text(_) | Show::End { .. } => {}
+                Show::Said { id, .. } => _ = self.own.remove(id),
+                Show::Text(_) | Show::End { .. } => {}
             }
         }
         self.settle()?;
@@ -323,15 +327,7 @@ impl Talk {
                 let open = Questions::list(&self.watch);
                 self.screen.tell(&if open.is_empty() { "no question is open".to_owned() } else { open.join("\n") });
             }
-            Input::Retry(named) => {
-                let at = self.failed.iter().position(|typed| typed.message_id.to_string().ends_with(&named));
-                let Some(typed) = at.and_then(|at| self.failed.remove(at)) else {
-                    self.screen.tell(&format!("no message that can be sent again is called {named}"));
-                    return Ok(());
-                };
-                self.send(typed);
-                return self.save();
-            }
+            Input::Retry(named) => return self.retry(&named),
             Input::Detach if self.path.is_none() => {
                 self.screen.tell("nothing would be kept to come back with: start with --state FILE, or /quit");
             }
@@ -359,6 +355,28 @@ impl Talk {
         }
     }
 
+    /// Sends the message of this name again, or the only one whose name ends so.
+    fn retry(&mut self, named: &str) -> Result<(), Leave> {
+        let names: Vec<_> = self.failed.iter().map(|typed| short(typed.message_id)).collect();
+        let exact = names.iter().position(|name| name == named);
+        let meant: Vec<_> = (0..).zip(&names).filter(|(_, name)| name.ends_with(named)).collect();
+        let at = match (exact, meant.as_slice()) {
+            (Some(at), _) | (None, &[(at, _)]) => Some(at),
+            (None, _) => None,
+        };
+        if let Some(typed) = at.and_then(|at| self.failed.remove(at)) {
+            self.send(typed);
+            return self.save();
+        }
+        let several: Vec<_> = meant.into_iter().map(|(_, name)| name.as_str()).collect();
+        self.screen.tell(&if several.is_empty() {
+            format!("no message that can be sent again is called {named}")
+        } else {
+            format!("which? {}", several.join(", "))
+        });
+        Ok(())
+    }
+
     fn answer(&mut self, named: Option<&str>, choice: Choice) {
         if let Err(unanswerable) = self.questions.answer(&mut self.watch, named, choice) {
             self.screen.tell(&unanswerable.to_string());
@@ -371,6 +389,10 @@ impl Talk {
             return Ok(());
         };
         let typed = self.memory.unsettled.remove(at);
+        // One that fails may be told of by nobody.
+        if outcome != Outcome::Delivered {
+            self.own.remove(&request(message_id));
+        }
         let id = short(message_id);
         let why = match &outcome {
             Outcome::Delivered => {
