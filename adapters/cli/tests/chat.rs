@@ -456,17 +456,6 @@ fn what_came_before_a_line_that_is_no_text_is_sent_and_answered() {
 }
 
 #[test]
-fn a_state_that_cannot_be_kept_is_told_before_anything_is_sent() {
-    let agent = Agent::start("tokio", &["--pace-ms", "1"]);
-    let state = agent.folder.path().join("none/state");
-    let done = run(&["chat", &agent.url(), "--state", state.to_str().unwrap()], "help\n");
-    let says = text(&done.stderr);
-    assert_eq!(done.status.code(), Some(2), "{says}");
-    assert!(says.starts_with(&format!("error: --state {}: ", state.display())), "{says}");
-    assert!(says.contains("folder"), "{says}");
-}
-
-#[test]
 fn a_long_message_that_was_not_delivered_is_named_by_how_it_begins() {
     let agent = Agent::start("tokio", &["--pace-ms", "1"]);
     let done = run(&["chat", &agent.url()], &format!("{}\n", "é".repeat(100_000)));
@@ -517,20 +506,6 @@ fn a_name_that_several_messages_have_sends_none_of_them_again() {
     person.types("/retry 13");
     person.sees(1, "0013: delivered");
     assert_eq!(person.listens_to_the_end().0, 3);
-}
-
-#[cfg(unix)]
-#[test]
-fn a_file_that_others_may_read_and_that_is_left_from_before_does_not_get_the_key() {
-    use std::os::unix::fs::PermissionsExt as _;
-    let folder = tempfile::tempdir().unwrap();
-    let (state, beside) = (folder.path().join("state"), folder.path().join("state.new"));
-    fs::write(&beside, "").unwrap();
-    fs::set_permissions(&beside, fs::Permissions::from_mode(0o644)).unwrap();
-    // It comes nowhere, so that it keeps no more than who it is.
-    let done = run(&["chat", "ws://127.0.0.1:1/", "--attempts", "0", "--state", state.to_str().unwrap()], "");
-    assert_eq!(done.status.code(), Some(1), "{}", text(&done.stderr));
-    assert_eq!(fs::metadata(&state).unwrap().permissions().mode() & 0o777, 0o600);
 }
 
 #[test]

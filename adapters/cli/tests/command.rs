@@ -3,6 +3,7 @@
 mod process;
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io::BufRead as _;
 use std::io::BufReader;
 use std::io::Read as _;
@@ -122,7 +123,7 @@ fn lines_go_over_tls_to_a_server_whose_issuer_is_trusted_and_to_no_other() {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str, text: String| {
         let path = folder.path().join(name);
-        std::fs::write(&path, text).unwrap();
+        fs::write(&path, text).unwrap();
         path.to_str().unwrap().to_owned()
     };
     let certified = || rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
@@ -352,4 +353,29 @@ fn keeps_its_promises_on(runtime: &str) {
         assert_eq!(all(key), 0, "{key}");
     }
     assert_eq!(report["broken"], serde_json::json!([]));
+}
+
+#[test]
+fn a_state_of_a_chat_that_cannot_be_kept_is_told_before_anything_is_sent() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("none/state");
+    let done = run(&["chat", "ws://127.0.0.1:1/", "--state", state.to_str().unwrap()], "help\n");
+    let says = text(&done.stderr);
+    assert_eq!(done.status.code(), Some(2), "{says}");
+    assert!(says.starts_with(&format!("error: --state {}: ", state.display())), "{says}");
+    assert!(says.contains("folder"), "{says}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_that_others_may_read_and_that_is_left_from_before_does_not_get_the_key_of_a_chat() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let (state, beside) = (folder.path().join("state"), folder.path().join("state.new"));
+    fs::write(&beside, "").unwrap();
+    fs::set_permissions(&beside, fs::Permissions::from_mode(0o644)).unwrap();
+    // It comes nowhere, so that it keeps no more than who it is.
+    let done = run(&["chat", "ws://127.0.0.1:1/", "--attempts", "0", "--state", state.to_str().unwrap()], "");
+    assert_eq!(done.status.code(), Some(1), "{}", text(&done.stderr));
+    assert_eq!(fs::metadata(&state).unwrap().permissions().mode() & 0o777, 0o600);
 }
