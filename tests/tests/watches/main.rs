@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 mod asleep;
+mod clones;
 mod ends;
 mod fixture;
 mod outages;
