@@ -8,7 +8,7 @@ use harness::hubsim::Coverage;
 use harness::hubsim::Schedule;
 
 /// From where on, and how many.
-const FIRST: u64 = 8_000_000;
+const FIRST: u64 = 8_100_000;
 const COUNT: u64 = 200;
 
 // V1; S1, S3 to S5, S7, S8, X1, L1, L2, B1, B2, J1

@@ -63,7 +63,9 @@ impl World {
                     watching.answer(id, *chosen);
                 }
             }
-            Act::RawAnswer { client, nth, chosen } => self.raw_answer(*client, *nth, *chosen),
+            Act::RawAnswer { client, nth, chosen, then } => {
+                [Some(*chosen), *then].into_iter().flatten().for_each(|chosen| self.raw_answer(*client, *nth, chosen));
+            }
             Act::Look { client, session, is_looking } => {
                 if let Some(watching) = self.clients[*client].watching.get(session)
                     && let Some(id) = watching.dialogs().first()

@@ -119,7 +119,7 @@ pub enum Act {
     Withdraw { nth: usize },
     Abort { client: usize },
     Answer { client: usize, session: usize, nth: usize, chosen: Chosen },
-    RawAnswer { client: usize, nth: usize, chosen: Chosen },
+    RawAnswer { client: usize, nth: usize, chosen: Chosen, then: Option<Chosen> },
     Look { client: usize, session: usize, is_looking: bool },
     Own { client: usize, session: usize },
     Release { client: usize, session: usize },
@@ -373,7 +373,10 @@ fn act(chance: &mut Chance, plan: &Plan, has: &[bool; 21]) -> Act {
         4 => Act::Withdraw { nth },
         5 => Act::Abort { client },
         6 => Act::Answer { client, session, nth: nth % 3, chosen },
-        7 => Act::RawAnswer { client, nth, chosen },
+        7 => {
+            let other = Chosen::Updated(chance.below(1_000));
+            Act::RawAnswer { client, nth, chosen, then: chance.pick(&[None, None, Some(chosen), Some(other)]) }
+        }
         8 => Act::Look { client, session, is_looking: is_so },
         9 => Act::Own { client, session },
         10 => Act::Release { client, session },
